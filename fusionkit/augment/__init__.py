@@ -1,0 +1,1 @@
+"""Generic augmentations, one file each."""

@@ -1,0 +1,139 @@
+"""What a sensor must say of itself: how it is read, what its window is, which front end makes features of it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor, nn
+
+from fusionkit.core.errors import DataError
+from fusionkit.core.levels import FeatureShape
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One stored signal, time (or item) first.
+
+    ``values``: EEG and time series ``(time, channel)`` float32 in ``unit``; audio ``(time,)`` float32 in
+    [-1, 1]; image ``(1, 3, height, width)`` uint8; text ``(byte,)`` uint8, UTF-8; a vector ``(1, channel)``.
+    ``sample_rate`` is hertz, or None for what has no time.
+    """
+
+    values: Array
+    sample_rate: float | None = None
+    channels: tuple[str, ...] = ()
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a study knows of one sensor: the same for all of its recordings.
+
+    ``longest`` is the largest number of stored samples (or items, bytes) of any record's window.
+    """
+
+    sample_rate: float | None
+    channels: tuple[str, ...]
+    unit: str
+    item: tuple[int, ...]
+    dtype: str
+    longest: int
+
+    @property
+    def seconds(self) -> float | None:
+        """Duration of the longest window, or None for what has no time."""
+        return None if self.sample_rate is None else self.longest / self.sample_rate
+
+
+class FrontEnd(nn.Module, ABC):
+    """Make features of a batch of windows, on any device, inside the exported graph.
+
+    A front end without parameters is deterministic: its features are computed once a study and cached.
+    """
+
+    shape: FeatureShape
+
+    @abstractmethod
+    def forward(
+        self, values: Shaped[Tensor, "batch *rest"], length: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch time channel subchannel"], Bool[Tensor, "batch time"]]:
+        """Features of every step, and which steps lie wholly inside the real ``length`` samples."""
+
+    @abstractmethod
+    def times(self, steps: int) -> Float[Tensor, " time"] | None:
+        """Centres of ``steps`` steps in seconds, on CPU; None when the features have no time."""
+
+
+class Modality(ABC):
+    """One sensor. Its keyword-only arguments are its recipe options.
+
+    Attributes:
+        suffixes: file endings it reads (lower case, with the dot), for `fusionkit init`.
+        encoder: kind of its default encoder.
+        fitted: whether `fit` must see training records (a vocabulary); then windows are made per fold.
+        pictures: whether `figures` draws something.
+    """
+
+    kind: ClassVar[str]
+    suffixes: ClassVar[frozenset[str]] = frozenset()
+    encoder: ClassVar[str] = "transformer"
+    fitted: ClassVar[bool] = False
+
+    @abstractmethod
+    def read(self, path: Path) -> Recording:
+        """Read one file.
+
+        Raises:
+            DataError: the file is missing, truncated, empty or of another kind; the message names it.
+        """
+
+    @abstractmethod
+    def from_array(self, values: Array, sample_rate: float | None = None, channels: Sequence[str] = ()) -> Recording:
+        """Take one record from an array in the layout of a window (see `fusionkit.core.levels.Window`)."""
+
+    def from_cell(self, cell: str) -> Recording:
+        """Take one record from the cell of a table itself (a sentence).
+
+        Raises:
+            DataError: this sensor is not written in cells.
+        """
+        raise DataError(f"a {self.kind} sensor is read from files, but the cell holds {cell[:40]!r}")
+
+    in_cells: ClassVar[bool] = False  # True where the cell is the value and no path
+
+    def window(self, stored: Array) -> Array:
+        """One record's stored slice as a window without its batch axis."""
+        return stored
+
+    @abstractmethod
+    def front_end(self, stored: Stored) -> FrontEnd:
+        """The module that makes features of batched windows."""
+
+    def window_shape(self, stored: Stored) -> tuple[int, ...]:
+        """Shape of a window without batch: what an encoder that takes windows is built for."""
+        raise DataError(f"a {self.kind} sensor has no encoder that takes windows")
+
+    def fit(self, stored: Iterable[Array], generator: np.random.Generator) -> None:
+        """See the stored slices of the training records, once a fold (only where ``fitted``)."""
+        return None
+
+    def files(self) -> Mapping[str, bytes]:
+        """What `fit` learned, as files that go with the run and the bundle: name and content."""
+        return {}
+
+    def restore(self, files: Mapping[str, bytes]) -> None:
+        """Take back what `files` gave."""
+        return None
+
+    def figures(self, features: Array, labels: Array, classes: Sequence[str], stored: Stored) -> "Mapping[str, Figure]":
+        """Draw what a reader of a report wants to see of this sensor's features ``(record, time, channel, sub)``."""
+        return {}

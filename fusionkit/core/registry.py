@@ -1,0 +1,189 @@
+"""Components by short name: a class in one file, whose signature is its recipe schema."""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from fusionkit.core.errors import ConfigError, UnknownNameError, did_you_mean, located
+
+Component = TypeVar("Component", bound=type)
+
+
+class Registry:
+    """One family of components (``fusion``, ``encoders`` ...).
+
+    Built-in components are found by importing the modules of ``package`` on first use, sensors by the names
+    in ``built_in`` (they lie outside the package), third parties through the entry-point group
+    ``fusionkit.<family>`` or a module that a recipe lists under ``plugins``.
+
+    Args:
+        family: the name of the family, as in ``explain fusion.rcft``.
+        package: the package whose modules register components when imported.
+        built_in: kinds and their ``module:Class`` where no package is walked.
+    """
+
+    def __init__(self, family: str, package: str | None = None, built_in: Mapping[str, str] | None = None) -> None:
+        self.family = family
+        self._package = package
+        self._targets = dict(built_in or {})
+        self._classes: dict[str, type] = {}
+        self._loaded = False
+
+    def register(self, kind: str) -> Callable[[Component], Component]:
+        """Decorate a class to make it known as ``kind``.
+
+        Raises:
+            ConfigError: another class has that kind already.
+        """
+
+        def add(cls: Component) -> Component:
+            known = self._classes.get(kind)
+            if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+                raise ConfigError(
+                    f"{self.family}: two components may not share a kind, but {kind!r} is both "
+                    f"{known.__module__}:{known.__qualname__} and {cls.__module__}:{cls.__qualname__}"
+                )
+            self._classes[kind] = cls
+            cls.kind = kind  # type: ignore[attr-defined]
+            return cls
+
+        return add
+
+    def kinds(self) -> list[str]:
+        """Every known kind, sorted."""
+        self._load()
+        return sorted({*self._classes, *self._targets})
+
+    def get(self, kind: str) -> type[Any]:
+        """The class behind ``kind``.
+
+        Raises:
+            UnknownNameError: no component has that kind.
+        """
+        self._load()
+        if kind not in self._classes and kind in self._targets:
+            module, _, name = self._targets[kind].partition(":")
+            cls = getattr(importlib.import_module(module), name)
+            self._classes.setdefault(kind, cls)
+        if kind not in self._classes:
+            raise UnknownNameError(f"{self.family} component", kind, self.kinds())
+        return self._classes[kind]
+
+    def schema(self, kind: str) -> type[BaseModel]:
+        """The pydantic model of a component's options: its keyword-only parameters, nothing else."""
+        return options_model(self.get(kind))
+
+    def build(self, kind: str, options: Mapping[str, Any] | None = None, *given: Any) -> Any:
+        """Check ``options`` against the schema and make the component.
+
+        Args:
+            kind: which component.
+            options: what the recipe says.
+            given: positional arguments that the builder knows (input widths, ``dim``).
+
+        Raises:
+            ConfigError: an option is unknown or breaks its bounds.
+            UnknownNameError: no component has that kind.
+        """
+        cls = self.get(kind)
+        return cls(*given, **check_options(cls, options or {}, f"{self.family}.{kind}"))
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True
+        if self._package is not None:
+            package = importlib.import_module(self._package)
+            for module in pkgutil.iter_modules(package.__path__):
+                importlib.import_module(f"{self._package}.{module.name}")
+        for point in entry_points(group=f"fusionkit.{self.family}"):
+            known = self._targets.get(point.name)
+            if known is not None and known != point.value:
+                raise ConfigError(
+                    f"{self.family}: two components may not share a kind, but {point.name!r} is both "
+                    f"{known} and {point.value}"
+                )
+            self._targets[point.name] = point.value
+
+
+def options_model(cls: type) -> type[BaseModel]:
+    """Derive a pydantic model from the keyword-only parameters of ``cls.__init__``."""
+    hints = get_type_hints(cls.__init__, include_extras=True)  # type: ignore[misc]
+    fields: dict[str, Any] = {}
+    for name, parameter in inspect.signature(cls).parameters.items():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+            fields[name] = (hints[name], default)
+    config = ConfigDict(extra="forbid", strict=False, arbitrary_types_allowed=True, protected_namespaces=())
+    return create_model(cls.__name__, __config__=config, **fields)
+
+
+def check_options(cls: type, options: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Check options by themselves; what the signature's defaults fill in is not returned.
+
+    Raises:
+        ConfigError: the first option that is unknown or breaks its bounds, with the nearest known name.
+    """
+    model = options_model(cls)
+    try:
+        checked = model(**options)
+    except ValidationError as error:
+        raise ConfigError("; ".join(option_errors(model, error, where))) from None
+    return {name: getattr(checked, name) for name in checked.model_fields_set}
+
+
+def option_errors(model: type[BaseModel], error: ValidationError, where: str) -> list[str]:
+    """Pydantic's findings in our words: ``fusion.slot: no such option; did you mean 'slots'?``."""
+    lines = []
+    for finding in error.errors():
+        path = ".".join([where, *(str(part) for part in finding["loc"])]).lstrip(".")
+        if finding["type"] == "extra_forbidden":
+            name = str(finding["loc"][-1])
+            known = list(model.model_fields)
+            lines.append(f"{path}: no such option{did_you_mean(name, known)}; known: {sorted(known)}")
+        elif finding["type"] == "missing":
+            lines.append(f"{path}: must be given")
+        else:
+            message = finding["msg"][0].lower() + finding["msg"][1:]
+            lines.append(f"{path}: {message}, got {finding['input']!r}")
+    return lines
+
+
+def import_plugins(plugins: list[str]) -> None:
+    """Import the modules that a recipe lists under ``plugins``; importing registers.
+
+    Raises:
+        ConfigError: a module is not to be found.
+    """
+    for name in plugins:
+        with located(f"plugins: {name}"):
+            try:
+                importlib.import_module(name)
+            except ModuleNotFoundError as error:
+                raise ConfigError(f"a plugin must be an importable module, but {error}") from None
+
+
+modalities = Registry(
+    "modalities",
+    built_in={
+        "audio": "fusionkit.modalities.audio:Audio",
+        "eeg": "fusionkit.modalities.eeg:EEG",
+        "image": "fusionkit.modalities.image:Image",
+        "signal": "fusionkit.modalities.signal:Signal",
+        "text": "fusionkit.modalities.text:Text",
+    },
+)
+fusion = Registry("fusion", "fusionkit.fusion")
+encoders = Registry("encoders", "fusionkit.encoders")
+heads = Registry("heads", "fusionkit.heads")
+losses = Registry("losses", "fusionkit.losses")
+augment = Registry("augment", "fusionkit.augment")
+sources = Registry("sources", "fusionkit.data.sources")
+families: dict[str, Registry] = {
+    registry.family: registry for registry in (modalities, fusion, encoders, heads, losses, augment, sources)
+}

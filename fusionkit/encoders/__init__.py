@@ -1,0 +1,1 @@
+"""Encoders: features or windows to tokens, one file each."""

@@ -1,0 +1,1 @@
+"""The fusion graph and its operations, one file each."""

@@ -1,0 +1,1 @@
+"""The recipe: sections, loading, overrides, schema, building."""

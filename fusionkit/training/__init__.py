@@ -1,0 +1,1 @@
+"""The engine, its checkpoints and its schedule."""

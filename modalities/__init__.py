@@ -1,0 +1,1 @@
+"""Sensors, one folder each."""
