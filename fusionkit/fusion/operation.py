@@ -114,7 +114,5 @@ class Fittable(Protocol):
     name to what the operation takes at its level.
     """
 
-    def fit(
-        self, training_batches: Callable[[], Iterable[Mapping[str, Features]]], generator: torch.Generator
-    ) -> None:
+    def fit(self, training_batches: Callable[[], Iterable[Mapping[str, Features]]], generator: torch.Generator) -> None:
         """Learn from training records alone."""
