@@ -148,6 +148,8 @@ def option_errors(model: type[BaseModel], error: ValidationError, where: str) ->
             lines.append(f"{path}: no such option{did_you_mean(name, known)}; known: {sorted(known)}")
         elif finding["type"] == "missing":
             lines.append(f"{path}: must be given")
+        elif finding["type"] == "value_error":  # a check of ours, which says the rule and what it got
+            lines.append(f"{path}: {finding['ctx']['error']}")
         else:
             message = finding["msg"][0].lower() + finding["msg"][1:]
             lines.append(f"{path}: {message}, got {finding['input']!r}")

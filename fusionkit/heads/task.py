@@ -1,8 +1,8 @@
 """What every task is: how labels become targets, what a head answers, what its loss and probabilities are."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -60,3 +60,11 @@ class Task(ABC):
     def prior(self) -> Array:
         """What to answer without any sensor: the training prior, in the form of a decision row (no batch)."""
         raise NotImplementedError
+
+    def state(self) -> dict[str, Any]:
+        """What `learn` and `fit` took from the data, as plain JSON values: goes with a run and a bundle."""
+        return {"classes": list(self.classes)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` gave: the task is as if it had learned and been fitted."""
+        self.classes = tuple(state["classes"])
