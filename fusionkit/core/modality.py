@@ -2,9 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -12,46 +11,12 @@ from torch import Tensor, nn
 
 from fusionkit.core.errors import DataError
 from fusionkit.core.levels import FeatureShape
+from fusionkit.core.recording import Array, Recording, Stored
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Array = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True)
-class Recording:
-    """One stored signal, time (or item) first.
-
-    ``values``: EEG and time series ``(time, channel)`` float32 in ``unit``; audio ``(time,)`` float32 in
-    [-1, 1]; image ``(1, 3, height, width)`` uint8; text ``(byte,)`` uint8, UTF-8; a vector ``(1, channel)``.
-    ``sample_rate`` is hertz, or None for what has no time.
-    """
-
-    values: Array
-    sample_rate: float | None = None
-    channels: tuple[str, ...] = ()
-    unit: str = ""
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What a study knows of one sensor: the same for all of its recordings.
-
-    ``longest`` is the largest number of stored samples (or items, bytes) of any record's window.
-    """
-
-    sample_rate: float | None
-    channels: tuple[str, ...]
-    unit: str
-    item: tuple[int, ...]
-    dtype: str
-    longest: int
-
-    @property
-    def seconds(self) -> float | None:
-        """Duration of the longest window, or None for what has no time."""
-        return None if self.sample_rate is None else self.longest / self.sample_rate
+__all__ = ["Array", "FrontEnd", "Modality", "Recording", "Stored"]
 
 
 class FrontEnd(nn.Module, ABC):
@@ -124,7 +89,7 @@ class Modality(ABC):
 
     def fit(self, stored: Iterable[Array], generator: np.random.Generator) -> None:
         """See the stored slices of the training records, once a fold (only where ``fitted``)."""
-        return None
+        del stored, generator
 
     def files(self) -> Mapping[str, bytes]:
         """What `fit` learned, as files that go with the run and the bundle: name and content."""
@@ -132,7 +97,7 @@ class Modality(ABC):
 
     def restore(self, files: Mapping[str, bytes]) -> None:
         """Take back what `files` gave."""
-        return None
+        del files
 
     def figures(self, features: Array, labels: Array, classes: Sequence[str], stored: Stored) -> "Mapping[str, Figure]":
         """Draw what a reader of a report wants to see of this sensor's features ``(record, time, channel, sub)``."""
