@@ -20,7 +20,9 @@ def pick_device(name: str) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"train.device must name a device of this machine, but {name!r} is not usable: {reason}") from None
+        raise ConfigError(
+            f"train.device must name a device of this machine, but {name!r} is not usable: {reason}"
+        ) from None
     return device
 
 

@@ -1,0 +1,262 @@
+"""The training loop: thin, exactly resumable, the same for every objective."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as distributed
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from fusionkit.core.errors import DataError
+from fusionkit.core.levels import Batch
+from fusionkit.training import checkpoint
+from fusionkit.training.history import TensorBoard, write_history
+from fusionkit.training.interruption import Interrupted, StopRequest
+from fusionkit.training.order import derive_seed, epoch_order
+from fusionkit.training.schedule import learning_rate_factor
+
+Progress = Callable[[int, int, int, float], None]
+"""Called a few times a second with epoch, step, steps in the epoch, and records per second."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train, in plain values; see the recipe's ``train`` section for their meaning."""
+
+    epochs: int = 40
+    batch: int = 64
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+    clip: float | None = 1.0
+    patience: int = 0
+    checkpoint_seconds: float = 30.0
+    precision: torch.dtype | None = None
+
+
+class Engine:
+    """Minimise an objective over rows of a data set.
+
+    An epoch's order and random numbers derive from seed and epoch, and a checkpoint holds the rest, so that a run
+    that was killed goes on to the same weights, bit for bit on a CPU.
+
+    Args:
+        objective: a module that holds all that trains; ``objective(batch, generator)`` is the loss.
+        load: rows to a batch on the device.
+        rows: the training rows.
+        settings: how to train.
+        seed: of order, dropout and augmentation.
+        device: where ``load`` puts batches and the objective lives.
+        folder: for checkpoints and history; None keeps nothing.
+        validate: called after each epoch; its first value is minimised by early stopping, the rest is logged.
+        progress: see `Progress`.
+        on_epoch: called with what the history says of each epoch.
+        stop: a request to save and leave.
+        name_rows: names of rows, for messages.
+    """
+
+    def __init__(
+        self,
+        objective: nn.Module,
+        load: Callable[[Int[Tensor, " batch"]], Batch],
+        rows: Int[Tensor, " record"],
+        settings: Settings,
+        *,
+        seed: int,
+        device: torch.device,
+        folder: Path | None = None,
+        validate: Callable[[], tuple[float, dict[str, float]]] | None = None,
+        progress: Progress | None = None,
+        on_epoch: Callable[[Mapping[str, float]], None] | None = None,
+        stop: StopRequest | None = None,
+        name_rows: Callable[[Tensor], str] = lambda rows: str(rows.tolist()),
+    ) -> None:
+        self.objective, self.load, self.rows, self.settings = objective, load, rows, settings
+        self.seed, self.device, self.folder, self.validate = seed, device, folder, validate
+        self.progress, self.on_epoch, self.stop, self.name_rows = progress, on_epoch, stop, name_rows
+        self.rank, self.world = 0, 1
+        self._call: nn.Module = objective
+        trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+        if distributed.is_available() and distributed.is_initialized():
+            self.rank, self.world = distributed.get_rank(), distributed.get_world_size()
+            if trained:
+                self._call = nn.parallel.DistributedDataParallel(objective, find_unused_parameters=True)
+        self.optimiser = torch.optim.AdamW(
+            _decay_groups(objective, settings.weight_decay), lr=settings.lr, fused=device.type in ("cpu", "cuda")
+        )
+        self.generator = torch.Generator(device)
+        self.steps = max(1, math.ceil(len(rows) / settings.batch))
+        self.history: list[dict[str, float]] = []
+        self.best, self.best_epoch, self.finished = math.inf, -1, False
+        self._epoch, self._step = 0, 0
+        self._losses = torch.zeros(self.steps, device=device)
+        self._parameters = trained
+        self._board: TensorBoard | None = None
+
+    def run(self) -> None:
+        """Train to the end, from the last checkpoint in the folder if there is one.
+
+        Raises:
+            DataError: a loss is not finite; the message names epoch, step and records.
+            Interrupted: a stop was asked for; the run is saved.
+        """
+        middle = self._resume()
+        if self.folder is not None and self.rank == 0:
+            self._board = TensorBoard(self.folder / "tensorboard", self._epoch)
+        while not self.finished and self._epoch < self.settings.epochs:
+            if not middle:
+                seed = derive_seed("epoch", self.seed, self._epoch, self.rank)
+                torch.manual_seed(seed)
+                self.generator.manual_seed(seed)
+                self._losses.zero_()
+            middle = False
+            self._train_epoch()
+            self._close_epoch()
+        self.finished = True
+        self.save()
+        if self._board is not None:
+            self._board.close()
+
+    def _train_epoch(self) -> None:
+        self.objective.train()
+        order = epoch_order(self.rows, self.seed, self._epoch)
+        chunks = [chunk[self.rank :: self.world] for chunk in order.to(self.device).tensor_split(self.steps)]
+        total = self.steps * self.settings.epochs
+        first, began = self._step, time.monotonic()
+        saved, looked, stride = began, began, 1
+        look = first + 1
+        for step in range(first, self.steps):
+            factor = learning_rate_factor(self._epoch * self.steps + step, total, self.settings.warmup)
+            self._losses[step] = self._train_step(chunks[step], factor * self.settings.lr)
+            self._step = step + 1
+            if self.stop and self.world == 1:
+                self._leave()
+            if step + 1 >= look:
+                now = time.monotonic()
+                stride = max(1, min(2 * stride, round(0.25 * stride / max(now - looked, 1e-6))))
+                look, looked = step + 1 + stride, now
+                self._check_finite(step + 1)
+                if self.progress is not None:
+                    done = sum(len(chunk) for chunk in chunks[first : step + 1]) * self.world
+                    self.progress(self._epoch, step + 1, self.steps, done / max(now - began, 1e-9))
+                if now - saved > self.settings.checkpoint_seconds and self.world == 1:
+                    self.save()
+                    saved = now
+        self._check_finite(self.steps)
+
+    def _train_step(self, rows: Int[Tensor, " batch"], lr: float) -> Float[Tensor, ""]:
+        """One step, without a copy between host and device."""
+        batch = self.load(rows)
+        if self.settings.precision is None:
+            loss: Tensor = self._call(batch, self.generator)
+        else:
+            with torch.autocast(self.device.type, self.settings.precision):
+                loss = self._call(batch, self.generator)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.settings.clip is not None:
+            nn.utils.clip_grad_norm_(self._parameters, self.settings.clip)
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        return loss.detach()
+
+    def _close_epoch(self) -> None:
+        entry: dict[str, float] = {"epoch": float(self._epoch), "loss": float(self._losses.mean())}
+        better = True
+        if self.validate is not None:
+            self.objective.eval()
+            value, more = self.validate()
+            entry.update(more)
+            better = value < self.best
+            if better:
+                self.best = value
+        if better:
+            self.best_epoch = self._epoch
+            if self.folder is not None and self.rank == 0:
+                checkpoint.save_tensors(
+                    self.folder / "best.safetensors", checkpoint.model_tensors(self.objective), {"epoch": self._epoch}
+                )
+        self.history.append(entry)
+        if self._board is not None:
+            self._board.add(entry, self._epoch)
+        if self.on_epoch is not None:
+            self.on_epoch(entry)
+        patience = self.settings.patience
+        self.finished = bool(patience and self._epoch - self.best_epoch >= patience)
+        self._epoch, self._step = self._epoch + 1, 0
+        self.save()
+        if self.stop and not self.finished and self._epoch < self.settings.epochs:
+            self._leave()
+
+    def _check_finite(self, steps: int) -> None:
+        finite = torch.isfinite(self._losses[:steps])
+        if not bool(finite.all()):
+            step = int((~finite).nonzero()[0])
+            chunk = epoch_order(self.rows, self.seed, self._epoch).tensor_split(self.steps)[step]
+            raise DataError(
+                f"the loss must be finite, but is {float(self._losses[step])} in epoch {self._epoch}, step {step}, "
+                f"records {self.name_rows(chunk)}"
+            )
+
+    def save(self) -> None:
+        """Write the last checkpoint (and the history as CSV), if there is a folder."""
+        if self.folder is None or self.rank != 0:
+            return
+        tensors = {
+            **checkpoint.model_tensors(self.objective),
+            **checkpoint.optimiser_tensors(self.optimiser),
+            **checkpoint.random_tensors(self.generator),
+            "losses": self._losses,
+        }
+        facts: dict[str, Any] = {
+            "epoch": self._epoch,
+            "step": self._step,
+            "best": self.best if math.isfinite(self.best) else None,
+            "best_epoch": self.best_epoch,
+            "finished": self.finished,
+            "history": self.history,
+        }
+        checkpoint.save_tensors(self.folder / "last.safetensors", tensors, facts)
+        if self.history:
+            write_history(self.folder / "history.csv", self.history)
+
+    def load_best(self) -> None:
+        """Put the weights of the best epoch into the objective."""
+        if self.folder is not None:
+            tensors, _ = checkpoint.load_tensors(self.folder / "best.safetensors")
+            checkpoint.restore_model(self.objective, tensors)
+
+    def _resume(self) -> bool:
+        """Take up the last checkpoint; True when it lies in the middle of an epoch."""
+        if self.folder is None or not (self.folder / "last.safetensors").exists():
+            return False
+        tensors, facts = checkpoint.load_tensors(self.folder / "last.safetensors")
+        checkpoint.restore_model(self.objective, tensors)
+        checkpoint.restore_optimiser(self.optimiser, tensors)
+        self._losses.copy_(tensors["losses"])
+        self._epoch, self._step = facts["epoch"], facts["step"]
+        self.best = math.inf if facts["best"] is None else facts["best"]
+        self.best_epoch, self.finished, self.history = facts["best_epoch"], facts["finished"], facts["history"]
+        if self._step:
+            checkpoint.restore_random(self.generator, tensors)
+        return self._step > 0
+
+    def _leave(self) -> None:
+        self.save()
+        assert self.stop is not None
+        raise Interrupted(self.stop.signal)
+
+
+def _decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices decay; biases, gains, embeddings of single tokens and other vectors do not."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]

@@ -1,0 +1,226 @@
+"""A run folder: everything needed to believe, repeat, compare and deploy a result."""
+
+import importlib.metadata
+import json
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import fusionkit
+from fusionkit.core.errors import ConfigError, DataError
+from fusionkit.core.modality import Stored
+from fusionkit.data.guard import check_straddling
+from fusionkit.data.splits import Split, make_split
+from fusionkit.data.study import Study
+from fusionkit.recipe.load import load_recipe
+from fusionkit.recipe.sections import Recipe
+from fusionkit.recipe.write import dump_recipe
+from fusionkit.training.arm import arms
+from fusionkit.training.checkpoint import write_atomically
+from fusionkit.training.device import pick_device
+from fusionkit.training.fold import PREDICTIONS, FoldResult, load_result, train_fold
+from fusionkit.training.interruption import stop_on_signals
+from fusionkit.training.listener import Listener
+from fusionkit.training.material import Material, open_study
+
+PACKAGES = ("torch", "torchaudio", "numpy", "scipy", "mne", "onnxruntime", "scikit-learn", "tokenizers", "soundfile")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder of results on disk: ``recipe.yaml``, ``split.json``, ``run.json``, ``fold-0/fused/`` and so on."""
+
+    folder: Path
+
+    @staticmethod
+    def open(folder: Path) -> "Run":
+        """Take up a folder that `train` made.
+
+        Raises:
+            DataError: it is no run.
+        """
+        if not (folder / "recipe.yaml").is_file():
+            raise DataError(f"{folder}: a run must be a folder with a recipe.yaml, but there is none")
+        return Run(folder)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The resolved recipe."""
+        return load_recipe(str(self.folder / "recipe.yaml"))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What ``run.json`` says: sensors as stored, notes, study digest, seconds.
+
+        Raises:
+            DataError: the run did not get so far.
+        """
+        try:
+            return dict(json.loads((self.folder / "run.json").read_text()))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.folder}: a run must have a whole run.json, but {error}") from None
+
+    @property
+    def stored(self) -> dict[str, Stored]:
+        """What the study knew of each sensor."""
+        return {
+            name: Stored(**{**s, "channels": tuple(s["channels"]), "item": tuple(s["item"])})
+            for name, s in self.facts["sensors"].items()
+        }
+
+    def arm_folder(self, fold: int, arm: str) -> Path:
+        """Where an arm's checkpoints and predictions of a fold are."""
+        return self.folder / f"fold-{fold}" / arm
+
+    def folds(self) -> list[int]:
+        """Folds whose recipe model is trained to the end."""
+        found = self.folder.glob(f"fold-*/fused/{PREDICTIONS}")
+        return sorted(int(path.parts[-3].removeprefix("fold-")) for path in found)
+
+    def results(self, arm: str) -> dict[int, FoldResult]:
+        """What an arm answered, by fold."""
+        return {
+            fold: load_result(self.arm_folder(fold, arm))
+            for fold in self.folds()
+            if (self.arm_folder(fold, arm) / PREDICTIONS).exists()
+        }
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write a JSON file of the run."""
+        write_atomically(self.folder / name, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def train(
+    recipe: Recipe, *, resume: bool = False, fold: int | None = None, listener: Listener | None = None
+) -> Run:
+    """Run a recipe: every fold, the recipe's model and each sensor alone.
+
+    Args:
+        recipe: what to do.
+        resume: go on with the newest run of this recipe.
+        fold: train only this one.
+        listener: hears of everything.
+
+    Raises:
+        ConfigError: nothing to resume, or the run to resume was made by another recipe.
+        Interrupted: a stop was asked for; the run is saved.
+    """
+    listener = listener or Listener()
+    run = _resume(recipe) if resume else _begin(recipe)
+    device = pick_device(recipe.train.device)
+    if recipe.train.threads:
+        torch.set_num_threads(recipe.train.threads)
+    began = time.monotonic()
+    with stop_on_signals() as stop:
+        listener.say(f"run {run.folder}")
+        study = open_study(recipe, listener.prepare)
+        split = _split(run, recipe, study)
+        notes = check_straddling(split, study, recipe.data.allow_leakage)
+        material = Material(recipe, study, device, listener.prepare)
+        notes = [*notes, *material.notes]
+        for note in notes:
+            listener.say(f"note: {note}")
+        if fold is not None and not 0 <= fold < len(split.folds):
+            raise ConfigError(f"--fold must be one of 0 to {len(split.folds) - 1}, but got {fold}")
+        chosen = range(len(split.folds)) if fold is None else [fold]
+        _write_facts(run, recipe, study, material, device, notes)
+        seconds = {}
+        for number in chosen:
+            for arm in arms(recipe):
+                folder = run.arm_folder(number, arm.name)
+                listener.begin(arm.name, number, len(split.folds), recipe.train.epochs)
+                result = train_fold(
+                    arm, material, split.folds[number], number, folder, listener=listener, stop=stop
+                )
+                seconds[f"{number}/{arm.name}"] = result.seconds
+                listener.end(arm.name, number, result.seconds)
+        facts = run.facts
+        facts["seconds"] = {**facts.get("seconds", {}), **seconds}
+        facts["wall_seconds"] = facts.get("wall_seconds", 0.0) + time.monotonic() - began
+        facts["finished"] = len(run.folds()) == len(split.folds)
+        run.write_json("run.json", facts)
+    return run
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Machine and versions, as a run keeps them."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "fusionkit": fusionkit.__version__,
+        "python": sys.version.split()[0],
+        "system": platform.platform(),
+        "device": f"{device.type} ({name})",
+        "threads": torch.get_num_threads(),
+        "packages": versions,
+    }
+
+
+def _begin(recipe: Recipe) -> Run:
+    parent = Path(recipe.run.dir) / recipe.name
+    parent.mkdir(parents=True, exist_ok=True)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for attempt in range(100):
+        folder = parent / (stamp if attempt == 0 else f"{stamp}-{attempt}")
+        try:
+            folder.mkdir()
+            break
+        except FileExistsError:
+            continue
+    write_atomically(folder / "recipe.yaml", dump_recipe(recipe).encode())
+    return Run(folder)
+
+
+def _resume(recipe: Recipe) -> Run:
+    runs = sorted((Path(recipe.run.dir) / recipe.name).glob("*/recipe.yaml"))
+    if not runs:
+        raise ConfigError(f"--resume needs an earlier run, but {Path(recipe.run.dir) / recipe.name} has none")
+    if runs[-1].read_text() != dump_recipe(recipe):
+        raise ConfigError(f"--resume needs the recipe that began the run, but {runs[-1]} differs from it")
+    return Run(runs[-1].parent)
+
+
+def _split(run: Run, recipe: Recipe, study: Study) -> Split:
+    path = run.folder / "split.json"
+    if path.exists():
+        return Split.load(path, study.records)
+    split = make_split(recipe.data.split, study.records, recipe.seed)
+    split.save(path, study.records)
+    return split
+
+
+def _write_facts(
+    run: Run, recipe: Recipe, study: Study, material: Material, device: torch.device, notes: Sequence[str]
+) -> None:
+    sensors = {}
+    for name, stored in material.stored.items():
+        sensors[name] = {
+            "sample_rate": stored.sample_rate,
+            "channels": list(stored.channels),
+            "unit": stored.unit,
+            "item": list(stored.item),
+            "dtype": stored.dtype,
+            "longest": stored.longest,
+        }
+    before = run.facts if (run.folder / "run.json").exists() else {}
+    facts = {
+        **before,
+        "study": {"path": str(study.path), "digest": study.digest, "records": len(study.records)},
+        "sensors": sensors,
+        "notes": list(notes),
+        "excluded": int(material.excluded.sum()),
+        "finished": False,
+    }
+    run.write_json("run.json", facts)
+    run.write_json("environment.json", environment(device))
