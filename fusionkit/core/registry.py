@@ -5,7 +5,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
@@ -138,22 +138,42 @@ def check_options(cls: type, options: Mapping[str, Any], where: str) -> dict[str
 
 
 def option_errors(model: type[BaseModel], error: ValidationError, where: str) -> list[str]:
-    """Pydantic's findings in our words: ``fusion.slot: no such option; did you mean 'slots'?``."""
+    """Pydantic's findings in our words, with their place: ``fusion.slot: no such option; did you mean 'slots'?``."""
     lines = []
-    for finding in error.errors():
-        path = ".".join([where, *(str(part) for part in finding["loc"])]).lstrip(".")
-        if finding["type"] == "extra_forbidden":
-            name = str(finding["loc"][-1])
-            known = list(model.model_fields)
-            lines.append(f"{path}: no such option{did_you_mean(name, known)}; known: {sorted(known)}")
-        elif finding["type"] == "missing":
-            lines.append(f"{path}: must be given")
-        elif finding["type"] == "value_error":  # a check of ours, which says the rule and what it got
-            lines.append(f"{path}: {finding['ctx']['error']}")
-        else:
-            message = finding["msg"][0].lower() + finding["msg"][1:]
-            lines.append(f"{path}: {message}, got {finding['input']!r}")
+    for place, message in option_problems(model, error):
+        lines.append(f"{'.'.join([where, *map(str, place)]).strip('.')}: {message}")
     return lines
+
+
+def option_problems(model: type[BaseModel], error: ValidationError) -> list[tuple[tuple[str | int, ...], str]]:
+    """Pydantic's findings in our words, each with the path of the option below ``model``."""
+    problems: list[tuple[tuple[str | int, ...], str]] = []
+    for finding in error.errors():
+        place, got = finding["loc"], finding["input"]
+        if finding["type"] == "extra_forbidden":
+            known = sorted(field.alias or name for name, field in _model_at(model, place[:-1]).model_fields.items())
+            message = f"no such option{did_you_mean(str(place[-1]), known)}; known: {known}"
+        elif finding["type"] == "missing":
+            message = "must be given"
+        else:
+            message = finding["msg"].removeprefix("Value error, ")
+            message = message[0].lower() + message[1:]
+            if not isinstance(got, Mapping | BaseModel):
+                message += f", got {got!r}"
+        problems.append((place, message))
+    return problems
+
+
+def _model_at(model: type[BaseModel], place: tuple[str | int, ...]) -> type[BaseModel]:
+    """The model that stands at ``place`` below ``model``; ``model`` itself where that cannot be told."""
+    here: Any = model
+    for part in place:
+        fields = {field.alias or name: field for name, field in here.model_fields.items()}
+        if part in fields:
+            annotation = fields[str(part)].annotation
+            inside = [annotation, *get_args(annotation)]
+            here = next((it for it in inside if isinstance(it, type) and issubclass(it, BaseModel)), here)
+    return here  # type: ignore[no-any-return]
 
 
 def import_plugins(plugins: list[str]) -> None:
