@@ -41,8 +41,9 @@ class FusionModel(nn.Module):
         front_ends: one for every sensor whose features are used.
         encoders: by sensor (where its tokens are used) and by early node.
         operations: early and intermediate ones by node.
-        merges: the late node's operation for every task; empty without a late node.
-        heads: by the node (or the late node's branch) that they read; each gives decisions by task.
+        merges: the late node's operation for every task that reads it; empty without a late node.
+        branch_heads: by the late node's branch; each gives decisions by task, which the late node merges.
+        heads: by the node that other tasks read.
         augmentations: by sensor, in order; used in training, when a generator is given.
         modality_dropout: probability with which a sensor vanishes from a training sample.
         value_tasks: tasks whose decisions are values, not log-probabilities (a late node merges them otherwise).
@@ -56,6 +57,7 @@ class FusionModel(nn.Module):
         encoders: Mapping[str, Encoder],
         operations: Mapping[str, EarlyFusion | IntermediateFusion],
         merges: Mapping[str, LateFusion],
+        branch_heads: Mapping[str, nn.Module],
         heads: Mapping[str, nn.Module],
         augmentations: Mapping[str, Iterable[Augmentation]] | None = None,
         modality_dropout: float = 0.0,
@@ -70,6 +72,7 @@ class FusionModel(nn.Module):
         self.encoders = nn.ModuleDict(dict(encoders))
         self.operations = nn.ModuleDict(dict(operations))
         self.merges = nn.ModuleDict(dict(merges))
+        self.branch_heads = nn.ModuleDict(dict(branch_heads))
         self.heads = nn.ModuleDict(dict(heads))
         self.augmentations = nn.ModuleDict({k: nn.ModuleList(v) for k, v in (augmentations or {}).items()})
         self.modality_dropout = modality_dropout
@@ -117,17 +120,15 @@ class FusionModel(nn.Module):
                     auxiliary = auxiliary + fused.auxiliary
                     fused = fused.tokens
                 streams[node.name] = fused
-            else:
-                branches = {name: self.heads[name](self._readout(name, stream(name))) for name in node.inputs}
+            elif self.merges:
+                branches = {name: self.branch_heads[name](self._readout(name, stream(name))) for name in node.inputs}
                 seen = torch.stack([streams[name].present for name in node.inputs])
                 for task, merge in self.merges.items():
                     stacked = torch.stack([branches[name][task] for name in node.inputs])
                     rule = merge.merge_values if task in self.value_tasks else merge.merge_log_probabilities
                     decisions[task] = rule(stacked, seen)
-        late = set(branches)
         for name, heads in self.heads.items():
-            if name not in late:
-                decisions.update(heads(self._readout(name, stream(name))))
+            decisions.update(heads(self._readout(name, stream(name))))
         return Output(decisions, branches, {name: streams[name].present for name in branches}, auxiliary)
 
     @torch.no_grad()

@@ -1,7 +1,6 @@
 """From a checked recipe to built parts. Components never see a recipe: they get built parts and plain values."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import nn
 
@@ -11,6 +10,7 @@ from fusionkit.core.levels import FeatureShape
 from fusionkit.core.modality import FrontEnd, Modality, Stored
 from fusionkit.fusion.graph import Graph
 from fusionkit.fusion.model import FusionModel
+from fusionkit.heads.gate import TaskHeads
 from fusionkit.heads.task import Task
 from fusionkit.recipe.sections import Recipe
 
@@ -33,13 +33,6 @@ def build_tasks(recipe: Recipe) -> dict[str, Task]:
     return made
 
 
-def encoder_kind(recipe: Recipe, name: str, modality: Modality) -> tuple[str, dict[str, Any]]:
-    """Kind and options of a sensor's encoder: the recipe's, else the sensor's default."""
-    encoder = recipe.modalities[name].encoder
-    options = dict(encoder or {})
-    return options.pop("kind", modality.encoder), options
-
-
 def encoded(graph: Graph) -> set[str]:
     """Sensors whose tokens are used: inputs of intermediate and late nodes."""
     return {
@@ -47,22 +40,26 @@ def encoded(graph: Graph) -> set[str]:
     }
 
 
-def needs_features(recipe: Recipe, modalities: Mapping[str, Modality]) -> set[str]:
+def needs_features(recipe: Recipe) -> set[str]:
     """Sensors whose features are used: by an early node, or by an encoder that takes features."""
     used = {name for node in recipe.graph.nodes if node.level == "early" for name in node.inputs}
     for name in encoded(recipe.graph):
-        kind, _ = encoder_kind(recipe, name, modalities[name])
-        if registry.encoders.get(kind).level == "features":
+        if _encoder_level(recipe, name) == "features":
             used.add(name)
     return used & set(recipe.modalities)
 
 
-def needs_window(recipe: Recipe, modalities: Mapping[str, Modality], name: str) -> bool:
+def needs_window(recipe: Recipe, name: str) -> bool:
     """Whether a sensor must be loaded as raw windows: its encoder takes them, or an augmentation works on them."""
-    kind, _ = encoder_kind(recipe, name, modalities[name])
-    if name in encoded(recipe.graph) and registry.encoders.get(kind).level == "window":
+    if name in encoded(recipe.graph) and _encoder_level(recipe, name) == "window":
         return True
-    return any(registry.augment.get(entry["kind"]).level == "window" for entry in recipe.augment.get(name, []))
+    return any(registry.augment.get(entry.kind).level == "window" for entry in recipe.augment.get(name, ()))
+
+
+def _encoder_level(recipe: Recipe, name: str) -> str:
+    encoder = recipe.modalities[name].encoder
+    assert encoder is not None  # filled in when the recipe was read
+    return str(registry.encoders.get(encoder.kind).level)
 
 
 def build_model(
@@ -82,7 +79,7 @@ def build_model(
     graph, dim = recipe.graph, recipe.graph.dim
     front_ends: dict[str, FrontEnd] = {}
     for name in recipe.modalities:
-        if name in needs_features(recipe, modalities):
+        if name in needs_features(recipe):
             with located(f"modalities.{name}"):
                 front_ends[name] = modalities[name].front_end(stored[name])
     shapes: dict[str, FeatureShape] = {name: front_end.shape for name, front_end in front_ends.items()}
@@ -92,12 +89,14 @@ def build_model(
     encoders: dict[str, nn.Module] = {}
     for name in graph.modalities:
         if name in encoded(graph):
-            kind, options = encoder_kind(recipe, name, modalities[name])
-            window = registry.encoders.get(kind).level == "window"
+            window = _encoder_level(recipe, name) == "window"
             with located(f"modalities.{name}.encoder"):
                 shape = modalities[name].window_shape(stored[name]) if window else shapes[name]
-                encoders[name] = registry.encoders.build(kind, options, shape, dim)
+                encoder = recipe.modalities[name].encoder
+                assert encoder is not None
+                encoders[name] = registry.encoders.build(encoder.kind, encoder.options, shape, dim)
 
+    merged, direct = _readers(recipe, graph, tasks)
     operations: dict[str, nn.Module] = {}
     merges: dict[str, nn.Module] = {}
     for node in graph.nodes:
@@ -106,24 +105,26 @@ def build_model(
                 inputs = {name: shapes[name] for name in node.inputs}
                 operations[node.name] = early = registry.fusion.build(node.kind, node.options, inputs, duration)
                 options = dict(node.encoder or {})
-                encoder = options.pop("kind", "mlp")
-                if registry.encoders.get(encoder).level != "features":
-                    raise ConfigError(f"an early node's encoder must take features, but {encoder!r} takes windows")
-                encoders[node.name] = registry.encoders.build(encoder, options, early.shape, dim)
+                kind = options.pop("kind", "mlp")
+                if registry.encoders.get(kind).level != "features":
+                    raise ConfigError(f"an early node's encoder must take features, but {kind!r} takes windows")
+                encoders[node.name] = registry.encoders.build(kind, options, early.shape, dim)
             elif node.level == "intermediate":
                 widths = dict.fromkeys(node.inputs, dim)
                 operations[node.name] = registry.fusion.build(node.kind, node.options, widths, dim, duration)
             else:
-                for task in tasks:
+                for task in merged:
                     merges[task] = registry.fusion.build(node.kind, node.options, tuple(node.inputs))
 
+    branches = graph.end.inputs if merged else ()
     return FusionModel(
         graph,
         front_ends=front_ends,
         encoders=encoders,  # type: ignore[arg-type]
         operations=operations,  # type: ignore[arg-type]
         merges=merges,  # type: ignore[arg-type]
-        heads=_build_heads(recipe, graph, tasks, dim),
+        branch_heads={name: _build_heads(recipe, merged, dim) for name in branches},
+        heads={name: _build_heads(recipe, read, dim) for name, read in direct.items()},
         augmentations={
             name: [
                 registry.augment.build(entry["kind"], {k: v for k, v in entry.items() if k != "kind"})
@@ -134,3 +135,21 @@ def build_model(
         modality_dropout=recipe.train.modality_dropout if len(graph.modalities) > 1 else 0.0,
         value_tasks=[name for name, task in tasks.items() if task.outcome == "value"],
     )
+
+
+def _readers(recipe: Recipe, graph: Graph, tasks: Mapping[str, Task]) -> tuple[dict[str, Task], dict[str, dict[str, Task]]]:
+    """Tasks that the late node merges, and the others by the node that they read."""
+    merged: dict[str, Task] = {}
+    direct: dict[str, dict[str, Task]] = {}
+    for name, task in tasks.items():
+        node = graph[recipe.tasks[name].from_ or graph.end.name]
+        if node.level == "late":
+            merged[name] = task
+        else:
+            direct.setdefault(node.name, {})[name] = task
+    return merged, direct
+
+
+def _build_heads(recipe: Recipe, tasks: Mapping[str, Task], dim: int) -> TaskHeads:
+    settings = recipe.heads
+    return TaskHeads(dim, tasks, gate=settings.gate and len(tasks) > 1, dropout=settings.dropout)

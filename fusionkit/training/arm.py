@@ -18,11 +18,12 @@ class Arm:
 
 def alone(recipe: Recipe, sensor: str) -> Recipe:
     """The same recipe with one sensor: its own encoder, and heads on it."""
-    graph = parse_graph({"kind": "vote", "dim": recipe.graph.dim}, [sensor])
+    fusion = {"kind": "vote", "dim": recipe.graph.dim}
+    graph = parse_graph(fusion, [sensor])
     tasks = {name: entry.model_copy(update={"from_": None}) for name, entry in recipe.tasks.items()}
     augment = {name: entries for name, entries in recipe.augment.items() if name == sensor}
     modalities = {sensor: recipe.modalities[sensor]}
-    return replace(recipe, modalities=modalities, graph=graph, tasks=tasks, augment=augment)
+    return replace(recipe, modalities=modalities, fusion=fusion, graph=graph, tasks=tasks, augment=augment)
 
 
 def arms(recipe: Recipe) -> list[Arm]:

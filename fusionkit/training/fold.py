@@ -111,7 +111,7 @@ def train_fold(
             lr=settings.lr,
             weight_decay=settings.weight_decay,
             warmup=settings.warmup,
-            clip=settings.clip,
+            clip=settings.clip or None,
             patience=settings.patience,
             checkpoint_seconds=settings.checkpoint_seconds,
             precision=pick_precision(settings.precision, material.device),

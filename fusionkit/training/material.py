@@ -163,8 +163,8 @@ class Material:
         inputs: dict[str, LoaderInput] = {}
         for name in recipe.graph.modalities:
             modality, statistics = modalities[name], self._statistics.get(name)
-            windowed = modality.fitted or needs_window(recipe, modalities, name)
-            if windowed or name not in needs_features(recipe, modalities):
+            windowed = modality.fitted or needs_window(recipe, name)
+            if windowed or name not in needs_features(recipe):
                 inputs[name] = WindowInput(modality, statistics)
             else:
                 inputs[name] = feature_cache.FeatureInput(self.features(name, modality), statistics)

@@ -42,9 +42,10 @@ class TaskObjective(nn.Module):
         total = output.auxiliary
         for name, task in self.tasks.items():
             target = targets[name]
-            if not output.branches or name in self.learned:
+            merged = name in self.model.merges
+            if not merged or name in self.learned:
                 total = total + self.weights[name] * _mean(*task.loss(output.decisions[name].float(), target))
-            for branch, decisions in output.branches.items():
+            for branch, decisions in output.branches.items() if merged else ():
                 seen = _hide(target, output.seen[branch])
                 loss = _mean(*task.loss(decisions[name].float(), seen))
                 total = total + self.weights[name] * loss / len(output.branches)

@@ -1,0 +1,82 @@
+"""Open a bundle: one zip file with the graph, a manifest and what the sensors learned. Nothing in it is executed."""
+
+import hashlib
+import json
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FORMAT = "fusionkit-bundle"
+VERSION = 1
+LIMIT_BYTES = 2 * 1024**3
+_NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+
+
+class BundleError(ValueError):
+    """A bundle breaks a rule; the message names the file, the rule and what was got."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a bundle holds: its manifest, and every other file as bytes by name."""
+
+    path: Path
+    manifest: dict[str, Any]
+    files: dict[str, bytes]
+
+
+def read_bundle(path: str | Path) -> Bundle:
+    """Read a bundle whole and check names, sizes and hashes before anything is used.
+
+    Raises:
+        BundleError: no zip file, foreign names or sizes, a hash that differs, another format or version.
+    """
+    path = Path(path)
+    try:
+        archive = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{path}: a bundle must be a zip file, but {error}") from None
+    with archive:
+        files: dict[str, bytes] = {}
+        total = 0
+        for entry in archive.infolist():
+            name = entry.filename
+            if not _NAME.fullmatch(name) or ".." in name.split("/"):
+                raise BundleError(f"{path}: names in a bundle must be plain, but got {name!r}")
+            if name in files:
+                raise BundleError(f"{path}: names in a bundle must differ, but {name!r} occurs twice")
+            total += entry.file_size
+            if total > LIMIT_BYTES:
+                raise BundleError(f"{path}: a bundle must unpack to at most {LIMIT_BYTES} bytes, but {name!r} exceeds it")
+            try:
+                with archive.open(entry) as file:
+                    content = file.read(entry.file_size + 1)
+            except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, ValueError, EOFError) as error:
+                raise BundleError(f"{path}: {name!r} must be readable, but {error}") from None
+            except Exception as error:  # zlib.error has no common base with the rest
+                raise BundleError(f"{path}: {name!r} must be readable, but {error}") from None
+            if len(content) != entry.file_size:
+                raise BundleError(f"{path}: {name!r} must have {entry.file_size} bytes, but has others")
+            files[name] = content
+    manifest = _manifest(path, files.pop("manifest.json", None))
+    hashes = manifest.get("sha256")
+    if not isinstance(hashes, dict) or set(hashes) != set(files):
+        raise BundleError(f"{path}: the manifest must list every file, but lists {sorted(hashes or [])}")
+    for name, content in files.items():
+        if hashlib.sha256(content).hexdigest() != hashes[name]:
+            raise BundleError(f"{path}: {name!r} must have the hash of the manifest, but differs")
+    return Bundle(path, manifest, files)
+
+
+def _manifest(path: Path, content: bytes | None) -> dict[str, Any]:
+    if content is None:
+        raise BundleError(f"{path}: a bundle must have a manifest.json, but has none")
+    try:
+        manifest = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path}: manifest.json must be JSON, but {error}") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
+        raise BundleError(f"{path}: manifest.json must be of {FORMAT} version {VERSION}, but is of another")
+    return manifest

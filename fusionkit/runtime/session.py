@@ -1,0 +1,159 @@
+"""Predict from a bundle with NumPy and ONNX Runtime."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from fusionkit.runtime.bundle import Bundle, BundleError, read_bundle
+
+Array = np.ndarray[Any, Any]
+
+
+class Session:
+    """A loaded bundle. A sensor that is not given counts as unplugged.
+
+    Args:
+        bundle: what `read_bundle` gave.
+        threads: threads for one prediction; 1 is best for a loop with one window at a time.
+
+    Example:
+        >>> session = Session.load("model.fusion")
+        >>> session.predict({"eeg": window})["state"]  # doctest: +SKIP
+    """
+
+    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+        self.manifest = bundle.manifest
+        self.files = bundle.files
+        self.sensors: dict[str, dict[str, Any]] = self.manifest["sensors"]
+        self.tasks: dict[str, dict[str, Any]] = self.manifest["tasks"]
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                bundle.files["model.onnx"], options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime has many error classes and no public root
+            raise BundleError(f"{bundle.path}: model.onnx must load, but {str(error).splitlines()[0]}") from None
+        self._inputs = {node.name: node for node in self._session.get_inputs()}
+        self._tokenizers: dict[str, Any] = {}
+
+    @staticmethod
+    def load(path: str | Path, threads: int = 1) -> "Session":
+        """Open a bundle.
+
+        Raises:
+            BundleError: it breaks a rule.
+        """
+        return Session(read_bundle(path), threads)
+
+    def predict(
+        self,
+        windows: Mapping[str, Any],
+        *,
+        lengths: Mapping[str, Array] | None = None,
+        statistics: Mapping[str, tuple[Array, Array]] | None = None,
+        present: Mapping[str, Array] | None = None,
+    ) -> dict[str, Array]:
+        """Answer every task for one window or a batch.
+
+        Args:
+            windows: by sensor, a window in the manifest's layout with or without a batch axis; text may be a string
+                or a list of strings. Sensors left out are unplugged.
+            lengths: real samples of each window, where windows are padded; default all.
+            statistics: shift and scale ``(batch, channel, subchannel)`` of sensors that are normalised by group.
+            present: by sensor, whether each sample has it; default where a window is given.
+
+        Returns:
+            By task: probabilities ``(batch, class)``, per-label probabilities ``(batch, label)``, or values ``(batch, 1)``.
+
+        Raises:
+            BundleError: an unknown sensor, another shape than the manifest's, or statistics that are not given.
+        """
+        unknown = sorted(set(windows) - set(self.sensors))
+        if unknown:
+            raise BundleError(f"sensors must be among {sorted(self.sensors)}, but got {unknown}")
+        arrays, real = {}, {}
+        for name, value in windows.items():
+            arrays[name], real[name] = self._window(name, value)
+        if not arrays:
+            raise BundleError(f"at least one sensor must be given, of {sorted(self.sensors)}")
+        batch = len(next(iter(arrays.values())))
+        feed: dict[str, Array] = {}
+        for name, sensor in self.sensors.items():
+            shape = [1 if size is None else size for size in sensor["shape"]]
+            given = name in arrays
+            values = arrays.get(name)
+            if values is None:
+                values = np.zeros((batch, *self._padded(sensor, shape)), dtype=sensor["dtype"])
+            if len(values) != batch:
+                raise BundleError(f"{name}: a batch must have {batch} windows like the others, but has {len(values)}")
+            here = np.full(batch, given) if present is None or name not in present else np.asarray(present[name], bool)
+            feed[name], feed[f"{name}_present"] = values, here
+            if f"{name}_length" in self._inputs:
+                length = real.get(name, np.zeros(batch, np.int64)) if lengths is None else lengths.get(name)
+                feed[f"{name}_length"] = np.asarray(0 if length is None else length, np.int64) + np.zeros(batch, np.int64)
+            if sensor["statistics"]:
+                feed.update(self._statistics(name, sensor, batch, given, statistics or {}))
+        outputs = self._session.run(list(self.tasks), {name: feed[name] for name in self._inputs})
+        return dict(zip(self.tasks, outputs, strict=True))
+
+    def explain(self) -> str:
+        """Say in a few lines what goes in and what comes out."""
+        lines = [f"{self.manifest['name']}: made by fusionkit {self.manifest['versions']['fusionkit']}"]
+        for name, sensor in self.sensors.items():
+            rate = f", {sensor['sample_rate']:g} Hz" if sensor["sample_rate"] else ""
+            lines.append(f"  in  {name} ({sensor['kind']}): {sensor['layout']} {sensor['shape']}{rate} {sensor['unit']}".rstrip())
+        for name, task in self.tasks.items():
+            lines.append(f"  out {name} ({task['kind']}): {', '.join(task['classes']) or 'a value'}")
+        return "\n".join(lines)
+
+    def _window(self, name: str, value: Any) -> tuple[Array, Array]:
+        sensor = self.sensors[name]
+        if sensor["kind"] == "text" and (isinstance(value, str) or (len(value) and isinstance(value[0], str))):
+            return self._tokens(name, [value] if isinstance(value, str) else list(value))
+        array = np.asarray(value)
+        if array.ndim == len(sensor["shape"]):
+            array = array[None]
+        wanted = sensor["shape"]
+        fits = array.ndim == len(wanted) + 1 and all(w is None or w == g for w, g in zip(wanted, array.shape[1:], strict=True))
+        if not fits:
+            raise BundleError(
+                f"{name}: a window must have shape {wanted} ({sensor['layout']}), but got {list(array.shape[1:])}"
+            )
+        array = np.ascontiguousarray(array, dtype=sensor["dtype"])
+        return array, np.full(len(array), array.shape[-1], np.int64)
+
+    def _tokens(self, name: str, sentences: list[str]) -> tuple[Array, Array]:
+        if name not in self._tokenizers:
+            from tokenizers import Tokenizer
+
+            self._tokenizers[name] = Tokenizer.from_str(self.files[f"files/{name}/tokenizer.json"].decode())
+        limit = self.sensors[name]["longest"]
+        ids = [encoding.ids[:limit] for encoding in self._tokenizers[name].encode_batch(sentences)]
+        real = np.array([len(row) for row in ids], np.int64)
+        padded = np.zeros((len(ids), max(1, int(real.max(initial=1)))), np.int64)
+        for row, tokens in enumerate(ids):
+            padded[row, : len(tokens)] = tokens
+        return padded, real
+
+    @staticmethod
+    def _padded(sensor: Mapping[str, Any], shape: list[int]) -> list[int]:
+        return [sensor["longest"] if size is None else size for size in sensor["shape"]] if shape else shape
+
+    def _statistics(
+        self, name: str, sensor: Mapping[str, Any], batch: int, given: bool, statistics: Mapping[str, tuple[Array, Array]]
+    ) -> dict[str, Array]:
+        shape = (batch, *sensor["statistics"])
+        if name in statistics:
+            shift, scale = (np.asarray(part, np.float32) for part in statistics[name])
+            shift, scale = (part[None] if part.ndim == 2 else part for part in (shift, scale))
+            return {f"{name}_shift": np.ascontiguousarray(np.broadcast_to(shift, shape)),
+                    f"{name}_scale": np.ascontiguousarray(np.broadcast_to(scale, shape))}
+        if given:
+            raise BundleError(f"{name}: shift and scale {list(sensor['statistics'])} of the wearer must be given (statistics=)")
+        return {f"{name}_shift": np.zeros(shape, np.float32), f"{name}_scale": np.ones(shape, np.float32)}
