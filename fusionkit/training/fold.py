@@ -4,6 +4,7 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,14 +38,14 @@ class FoldResult:
     """What one arm answered on one fold.
 
     ``decisions[part][condition][task]``: part is ``validation`` or ``test``; condition is ``all`` or the name of the
-    sensor that was unplugged; rows follow ``rows[part]``.
+    sensor that was unplugged; rows follow ``rows[part]``. ``states`` are the tasks' own, see `Task.state`.
     """
 
     rows: dict[str, Array]
     decisions: dict[str, dict[str, dict[str, Array]]]
     seconds: float
     best_epoch: int
-    classes: dict[str, list[str]] = field(default_factory=dict)
+    states: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def learn_tasks(recipe: Recipe, material: Material) -> tuple[dict[str, Task], dict[str, Array]]:
@@ -141,7 +142,7 @@ def train_fold(
         },
         seconds=time.monotonic() - began,
         best_epoch=engine.best_epoch,
-        classes={name: list(task.classes) for name, task in tasks.items()},
+        states={name: task.state() for name, task in tasks.items()},
     )
     if len(recipe.modalities) > 1:
         for sensor in recipe.modalities:
@@ -165,7 +166,7 @@ def save_result(folder: Path, result: FoldResult) -> None:
     for part, conditions in result.decisions.items():
         for condition, decisions in conditions.items():
             tensors.update({f"{part}|{condition}|{task}": torch.from_numpy(d) for task, d in decisions.items()})
-    facts = {"seconds": result.seconds, "best_epoch": result.best_epoch, "classes": result.classes}
+    facts = {"seconds": result.seconds, "best_epoch": result.best_epoch, "states": result.states}
     save_tensors(folder / PREDICTIONS, tensors, facts)
 
 
@@ -181,7 +182,7 @@ def load_result(folder: Path) -> FoldResult:
         else:
             condition, _, task = rest.partition("|")
             decisions.setdefault(part, {}).setdefault(condition, {})[task] = value.numpy()
-    return FoldResult(rows, decisions, facts["seconds"], facts["best_epoch"], facts["classes"])
+    return FoldResult(rows, decisions, facts["seconds"], facts["best_epoch"], facts["states"])
 
 
 class _Validation:

@@ -1,0 +1,126 @@
+"""The exported graph: raw windows and presence flags in, probabilities out, front ends inside."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusionkit.core.errors import FusionkitError
+from fusionkit.core.levels import Window
+from fusionkit.fusion.model import FusionModel
+from fusionkit.heads.task import Task
+
+
+class ExportError(FusionkitError, RuntimeError):
+    """A model cannot be exported, or what came out differs from it."""
+
+
+@dataclass(frozen=True)
+class SensorInput:
+    """What one sensor's inputs to the graph look like.
+
+    Attributes:
+        shape: of a window without batch; None where it may vary.
+        dtype: of the window.
+        timed: whether a window has a real length (a time series, a sentence).
+        statistics: channels and subchannels of shift and scale, or None.
+    """
+
+    shape: tuple[int | None, ...]
+    dtype: torch.dtype
+    timed: bool
+    statistics: tuple[int, int] | None
+
+
+class Deployed(nn.Module):
+    """A trained model with plain tensors in and out, in the order of `input_names` and of the tasks."""
+
+    def __init__(self, model: FusionModel, sensors: Mapping[str, SensorInput], tasks: Mapping[str, Task]) -> None:
+        super().__init__()
+        self.model = model
+        self.sensors = dict(sensors)
+        self.tasks = dict(tasks)
+
+    def forward(self, *flat: Tensor) -> tuple[Tensor, ...]:
+        """Probabilities of every task (yes of every label where there are several; a value for a regression)."""
+        given = dict(zip(input_names(self.sensors), flat, strict=True))
+        windows: dict[str, Window] = {}
+        for name, sensor in self.sensors.items():
+            values, present = given[name], given[f"{name}_present"]
+            if sensor.timed:
+                length = given[f"{name}_length"]
+            else:
+                length = torch.full_like(present, values.shape[-1], dtype=torch.int64)
+            windows[name] = Window(values, length, present, given.get(f"{name}_shift"), given.get(f"{name}_scale"))
+        decisions = self.model(windows).decisions
+        return tuple(answer(task, decisions[name]) for name, task in self.tasks.items())
+
+
+def answer(task: Task, decision: Tensor) -> Tensor:
+    """A decision as what a user reads."""
+    if task.outcome == "value":
+        return decision
+    probabilities = decision.exp()
+    return probabilities[..., 1] if decision.ndim == 3 else probabilities
+
+
+def input_names(sensors: Mapping[str, SensorInput]) -> list[str]:
+    """Names of the graph's inputs in order: ``eeg, eeg_present, eeg_length, eeg_shift, eeg_scale`` as they apply."""
+    names = []
+    for name, sensor in sensors.items():
+        names += [name, f"{name}_present"]
+        names += [f"{name}_length"] if sensor.timed else []
+        names += [f"{name}_shift", f"{name}_scale"] if sensor.statistics else []
+    return names
+
+
+def flatten(windows: Mapping[str, Window], sensors: Mapping[str, SensorInput]) -> list[Tensor]:
+    """Windows as the graph's inputs."""
+    flat: list[Tensor] = []
+    for name, sensor in sensors.items():
+        window = windows[name]
+        flat += [window.values, window.present]
+        flat += [window.length] if sensor.timed else []
+        if sensor.statistics:
+            assert window.shift is not None and window.scale is not None
+            flat += [window.shift, window.scale]
+    return flat
+
+
+def export_onnx(deployed: Deployed, example: list[Tensor], opset: int) -> bytes:
+    """The model as ONNX, with a free batch axis, and free time where a sensor's shape says None.
+
+    Raises:
+        ExportError: torch cannot export it.
+    """
+    batch = torch.export.Dim("batch")
+    shapes: list[dict[int, Any]] = []
+    for name, sensor in deployed.sensors.items():
+        free = {axis + 1: torch.export.Dim.DYNAMIC for axis, size in enumerate(sensor.shape) if size is None}
+        others = len([n for n in input_names({name: sensor}) if n != name])
+        shapes += [{0: batch, **free}, *({0: batch} for _ in range(others))]
+    deployed.eval()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter's own, of no use to the user
+            program = torch.onnx.export(
+                deployed,
+                tuple(example),
+                input_names=input_names(deployed.sensors),
+                output_names=list(deployed.tasks),
+                dynamic_shapes={"flat": tuple(shapes)},
+                opset_version=opset,
+                dynamo=True,
+                verbose=False,
+                optimize=True,
+            )
+    except Exception as error:  # the exporter raises many kinds
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ExportError(f"the model must export to ONNX, but {reason[:300]}") from error
+    assert program is not None
+    model = program.model_proto
+    del model.graph.value_info[:]  # shapes of the example, in the way of later tools
+    return bytes(model.SerializeToString())
