@@ -1,0 +1,203 @@
+"""RCFT: causal updates through time within each branch, attention across branches at each time step, repeated."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from fusionkit.core.levels import Tokens, scrub
+from fusionkit.core.registry import fusion
+from fusionkit.fusion.align import align_tokens, centres
+from fusionkit.fusion.branches import BranchLinear, BranchLSTM, BranchNorm, CausalAttention, masked_softmax, sinusoid
+from fusionkit.fusion.operation import IntermediateFusion
+
+
+class Trace(NamedTuple):
+    """What happens inside: states of the last layer, what is real, and who attended to whom.
+
+    ``mask`` says where a branch has something in a bin; row i of an attention map is what branch i took.
+    """
+
+    states: Float[Tensor, "branch batch step dim"]
+    mask: Bool[Tensor, "branch batch step"]
+    attention: list[Float[Tensor, "batch step head branch branch"]]
+
+
+class RCFTLayer(nn.Module):
+    r"""One layer over all branches at once.
+
+    For branch m, with states :math:`H_m` and attention over branches at one time step t:
+
+    .. math:: A_m &= H_m + \mathrm{CausalGQA}_m(\mathrm{LN}(H_m)) \\
+              U_m &= \mathrm{gelu}(\mathrm{Dense}_m(A_m)) \\
+              Q_m, K_m, V_m &= U_m W^q_m,\; U_m W^k_m,\; \mathrm{Dropout}(U_m W^v_m) \\
+              R_t &= \mathrm{softmax}(Q_t K_t^\top / \sqrt{d_h}) V_t \\
+              H'_m &= \mathrm{LN}(U_m + R_m W^o_m)
+
+    A branch that has nothing at a time step is no key there, but still listens.
+    """
+
+    def __init__(
+        self,
+        branches: int,
+        dim: int,
+        *,
+        heads: int,
+        kv_groups: int,
+        dropout: float,
+        temporal: str,
+        temporal_residual: bool,
+        rotary: bool,
+        residual: str,
+    ) -> None:
+        super().__init__()
+        self.heads, self.dropout, self.residual = heads, dropout, residual
+        self.before = BranchNorm(branches, dim) if temporal_residual else None
+        self.temporal: CausalAttention | BranchLSTM
+        if temporal == "lstm":
+            self.temporal = BranchLSTM(branches, dim)
+        else:
+            self.temporal = CausalAttention(branches, dim, heads, kv_groups, rotary)
+        self.dense = BranchLinear(branches, dim, dim)
+        self.query = BranchLinear(branches, dim, dim)
+        self.key = BranchLinear(branches, dim, dim)
+        self.value = BranchLinear(branches, dim, dim)
+        self.out = BranchLinear(branches, dim, dim)
+        self.norm = BranchNorm(branches, dim)
+
+    def forward(
+        self, states: Float[Tensor, "branch batch step dim"], mask: Bool[Tensor, "branch batch step"]
+    ) -> tuple[Float[Tensor, "branch batch step dim"], Float[Tensor, "batch step head branch branch"]]:
+        """New states, and the attention map."""
+        if self.before is None:
+            updated = self.temporal(states, mask)
+        else:
+            updated = states + self.temporal(self.before(states), mask)
+        dense = F.gelu(self.dense(updated))
+        value = F.dropout(self.value(dense), self.dropout, self.training)
+        query, key, value = (self._heads(x) for x in (self.query(dense), self.key(dense), value))
+        scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+        attention = masked_softmax(scores, mask.permute(1, 2, 0)[:, :, None, None])
+        taken = (attention @ value).permute(3, 0, 1, 2, 4).flatten(3)
+        skip = dense if self.residual == "dense" else updated
+        return self.norm(skip + self.out(taken)), attention
+
+    def _heads(self, x: Float[Tensor, "branch batch step dim"]) -> Float[Tensor, "batch step head branch width"]:
+        return x.reshape(*x.shape[:3], self.heads, -1).permute(1, 2, 3, 0, 4)
+
+
+@fusion.register("rcft")
+class RCFT(IntermediateFusion):
+    """Repetitive Cross-modal Fusion Transformer: time within a branch, then branches within a time step, repeated.
+
+    Streams are first brought onto one clock of ``steps`` bins; nothing of a later bin reaches an earlier one.
+    At the end the branches of a step are put side by side, one that has had nothing yet as zeros, and projected
+    to ``dim``; heads read the last step that has anything. The cost grows with the square of ``steps`` and of
+    the number of branches, never of their product. It is causal in time only; it learns no causes.
+
+    The layers are those of the paper's figure. That temporal attention has a pre-norm residual of its own,
+    positions, GELU, all default numbers and masks are our reconstruction, as is ``residual``: the figure's skip
+    line leaves the dense box, which may also be read as that box's input.
+
+    Args:
+        inputs: width of each token stream.
+        dim: width of the stream that comes out.
+        duration: length of the window in seconds; None where no stream has time, and then there is one step.
+
+    Raises:
+        ConfigError: ``heads`` does not divide ``dim``, or ``kv_groups`` does not divide ``heads``.
+
+    Reference:
+        Wang, Wu, Zhang and Larson, "Causal Representation Learning on Degraded Multi-Sensor Streams",
+        OpenReview 5txkAwKd12, 2025.
+    """
+
+    def __init__(
+        self,
+        inputs: Mapping[str, int],
+        dim: int,
+        duration: float | None,
+        *,
+        layers: Annotated[int, Field(ge=1, description="how often time and branches alternate")] = 3,
+        heads: Annotated[int, Field(ge=1, description="attention heads, a divisor of dim")] = 4,
+        kv_groups: Annotated[
+            int, Field(ge=1, description="key and value heads of the temporal attention, a divisor of heads")
+        ] = 2,
+        dropout: Annotated[float, Field(ge=0, lt=1, description="on the values of the attention over branches")] = 0.1,
+        steps: Annotated[int, Field(ge=1, description="equal bins of the window, the common clock")] = 8,
+        temporal: Annotated[
+            Literal["attention", "lstm"], Field(description="what carries a branch through time")
+        ] = "attention",
+        temporal_residual: Annotated[bool, Field(description="the temporal update is added to its input")] = True,
+        positions: Annotated[
+            Literal["rotary", "sinusoidal", "none"], Field(description="how temporal attention knows the step")
+        ] = "rotary",
+        residual: Annotated[
+            Literal["dense", "input"], Field(description="what is added after attention: the dense layer or its input")
+        ] = "dense",
+        tie_layers: Annotated[bool, Field(description="one layer's weights for all repetitions")] = False,
+    ) -> None:
+        super().__init__(inputs, dim, duration)
+        branches = len(self.inputs)
+        self.repetitions = layers
+        self.steps = 1 if duration is None else steps
+        self.sinusoidal = positions == "sinusoidal" and temporal == "attention"
+        self.project = nn.ModuleList(
+            nn.Identity() if width == dim else nn.Linear(width, dim) for width in self.inputs.values()
+        )
+        self.layers = nn.ModuleList(
+            RCFTLayer(
+                branches,
+                dim,
+                heads=heads,
+                kv_groups=kv_groups,
+                dropout=dropout,
+                temporal=temporal,
+                temporal_residual=temporal_residual,
+                rotary=positions == "rotary",
+                residual=residual,
+            )
+            for _ in range(1 if tie_layers else layers)
+        )
+        self.join = nn.Linear(branches * dim, dim)
+
+    def trace(self, inputs: Mapping[str, Tokens]) -> Trace:
+        """Run every layer and keep what each branch became and the attention maps, one a layer."""
+        streams = {}
+        for project, name in zip(self.project, self.inputs, strict=True):
+            clean = scrub(inputs[name])
+            streams[name] = clean._replace(values=project(clean.values))
+        values, real = align_tokens(streams, self.steps, self.duration)
+        states, mask = values.permute(2, 0, 1, 3), real.permute(2, 0, 1)
+        if self.sinusoidal:
+            states = states + sinusoid(self.steps, self.dim, states)
+        maps = []
+        for repetition in range(self.repetitions):
+            states, attention = self.layers[repetition % len(self.layers)](states, mask)
+            maps.append(attention)
+        return Trace(states, mask, maps)
+
+    def forward(self, inputs: Mapping[str, Tokens]) -> Tokens:
+        """Join one batch; a step is real where any branch has something in it."""
+        states, mask, _ = self.trace(inputs)
+        begun = mask.long().cumsum(2) > 0  # a branch between two tokens still remembers the first
+        kept = torch.where(begun[..., None], states, torch.zeros_like(states))
+        joined = self.join(kept.permute(1, 2, 0, 3).flatten(2))
+        real = mask.any(0)
+        joined = torch.where(real[..., None], joined, torch.zeros_like(joined))
+        present = torch.stack([inputs[name].present for name in self.inputs]).any(0)
+        time = None
+        if self.duration is not None:
+            time = centres(self.steps, self.duration, joined).expand(len(joined), -1)
+        return Tokens(joined, real, present, time)
+
+    def readout(self, tokens: Tokens) -> Float[Tensor, "batch dim"]:
+        """The last real step, which has seen all before it; zeros where there is none."""
+        place = torch.arange(1, tokens.mask.shape[1] + 1, device=tokens.mask.device)
+        last = torch.where(tokens.mask, place, torch.zeros_like(place)).amax(1, keepdim=True)
+        chosen = (tokens.mask & (place == last)).to(tokens.values.dtype)
+        return (chosen[:, None] @ tokens.values).squeeze(1)
