@@ -6,7 +6,13 @@ from contextlib import contextmanager
 
 
 class FusionkitError(Exception):
-    """What the user can mend. The message is one line: the rule, then what was got."""
+    """What the user can mend. The message is one line: the rule, then what was got.
+
+    Attributes:
+        exit_code: what the command line ends with.
+    """
+
+    exit_code: int = 2
 
     def __str__(self) -> str:
         return " ".join(str(part) for part in self.args)

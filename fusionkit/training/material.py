@@ -121,6 +121,10 @@ class Material:
             )
         return self._features[name]
 
+    def statistics(self, name: str) -> Statistics | None:
+        """Shift and scale of every record, where the sensor is normalised by group."""
+        return self._statistics.get(name)
+
     def _normalise(self, name: str, modality: Modality) -> None:
         with located(f"modalities.{name}.normalise"):
             statistics = normalisation.statistics(

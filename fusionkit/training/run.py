@@ -28,6 +28,7 @@ from fusionkit.training.fold import PREDICTIONS, FoldResult, load_result, train_
 from fusionkit.training.interruption import stop_on_signals
 from fusionkit.training.listener import Listener
 from fusionkit.training.material import Material, open_study
+from fusionkit.training.parallel import agree_on, is_leader, wait
 
 PACKAGES = ("torch", "torchaudio", "numpy", "scipy", "mne", "onnxruntime", "scikit-learn", "tokenizers", "soundfile")
 
@@ -112,13 +113,16 @@ def train(
         Interrupted: a stop was asked for; the run is saved.
     """
     listener = listener or Listener()
-    run = _resume(recipe) if resume else _begin(recipe)
+    leader = is_leader()
+    run = _resume(recipe) if resume else Run(agree_on(_begin(recipe).folder if leader else Path()))
     device = pick_device(recipe.train.device)
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
     began = time.monotonic()
     with stop_on_signals() as stop:
         listener.say(f"run {run.folder}")
+        if not leader:
+            wait()  # the leader makes study, features and split; the others find them
         study = open_study(recipe, listener.prepare)
         split = _split(run, recipe, study)
         notes = check_straddling(split, study, recipe.data.allow_leakage)
@@ -129,7 +133,9 @@ def train(
         if fold is not None and not 0 <= fold < len(split.folds):
             raise ConfigError(f"--fold must be one of 0 to {len(split.folds) - 1}, but got {fold}")
         chosen = range(len(split.folds)) if fold is None else [fold]
-        _write_facts(run, recipe, study, material, device, notes)
+        if leader:
+            _write_facts(run, recipe, study, material, device, notes)
+            wait()
         seconds = {}
         for number in chosen:
             for arm in arms(recipe):
@@ -140,6 +146,8 @@ def train(
                 )
                 seconds[f"{number}/{arm.name}"] = result.seconds
                 listener.end(arm.name, number, result.seconds)
+        if not leader:
+            return run
         facts = run.facts
         facts["seconds"] = {**facts.get("seconds", {}), **seconds}
         facts["wall_seconds"] = facts.get("wall_seconds", 0.0) + time.monotonic() - began
@@ -196,7 +204,7 @@ def _split(run: Run, recipe: Recipe, study: Study) -> Split:
     if path.exists():
         return Split.load(path, study.records)
     split = make_split(recipe.data.split, study.records, recipe.seed)
-    split.save(path, study.records)
+    split.save(path)
     return split
 
 
