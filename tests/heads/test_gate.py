@@ -1,0 +1,121 @@
+"""The task gate, and all heads on one readout, exported too."""
+
+import io
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from fusionkit.core.levels import Tokens
+from fusionkit.core.registry import heads
+from fusionkit.heads.gate import TaskGate, TaskHeads
+from fusionkit.heads.readout import AttentionReadout
+
+
+def four_tasks():
+    number = heads.build("regression")
+    number.fit(np.array([3.0, 5.0, 9.0]), "values")
+    return {
+        "state": heads.build("classification", {"classes": ["a", "b", "c"]}),
+        "pain": heads.build("ordinal", {"classes": ["x", "y"]}),
+        "level": heads.build("ordinal", {"classes": ["low", "mid", "high", "top"]}),
+        "values": number,  # a name that modules have for themselves
+        "feel.ings": heads.build("multi_label", {"classes": ["p", "q"]}),
+    }
+
+
+def test_a_linear_head_behind_a_gate_is_a_head_per_task_with_factorised_weights():
+    r"""y = w^T (h * g) = (w * g)^T h."""
+    gate = TaskGate(6, 3)
+    with torch.no_grad():
+        gate.embedding.normal_()
+    w, h = torch.randn(6), torch.randn(4, 6)
+    for task in range(3):
+        g = torch.sigmoid(gate.embedding[task])
+        torch.testing.assert_close(gate(h, task) @ w, h @ (w * g))
+
+
+def test_gates_start_open():
+    share = TaskGate(100, 2).embedding.sigmoid()
+    assert ((share > 0.87) & (share < 0.89)).all()
+
+
+def test_an_embedding_of_zero_lets_half_through():
+    gate = TaskGate(3, 1)
+    nn.init.zeros_(gate.embedding)
+    torch.testing.assert_close(gate(torch.ones(1, 3), 0), torch.full((1, 3), 0.5))
+
+
+def test_every_task_answers_in_its_form():
+    decisions = TaskHeads(8, four_tasks())(torch.randn(5, 8))
+    shapes = {name: tuple(decision.shape) for name, decision in decisions.items()}
+    assert shapes == {"state": (5, 3), "pain": (5, 2), "level": (5, 4), "values": (5, 1), "feel.ings": (5, 2, 2)}
+
+
+def test_tasks_have_gates_of_their_own():
+    """The gradient of one task's answer reaches its own gate row and no other."""
+    module = TaskHeads(8, four_tasks())
+    module(torch.randn(5, 8))["level"][:, 0].sum().backward()
+    rows = module.gate.embedding.grad.abs().sum(1)
+    assert (rows > 0).tolist() == [False, False, True, False, False]
+
+
+def test_without_the_gate_there_are_plain_heads():
+    torch.manual_seed(3)
+    module = TaskHeads(8, four_tasks(), gate=False)
+    assert not any("gate" in name for name, _ in module.named_parameters())
+    readout = torch.randn(5, 8)
+    for number, (name, decision) in enumerate(module(readout).items()):
+        assert name == module.tasks[number]
+        assert torch.equal(decision, module.heads[number](readout))
+
+
+def test_dropout_is_for_training_only():
+    module = TaskHeads(64, four_tasks(), dropout=0.5)
+    readout = torch.randn(3, 64)
+    assert not torch.equal(module(readout)["values"], module(readout)["values"])
+    module.eval()
+    assert torch.equal(module(readout)["values"], module(readout)["values"])
+
+
+def test_weights_round_trip_and_every_parameter_learns():
+    module, other = TaskHeads(8, four_tasks()), TaskHeads(8, four_tasks())
+    other.load_state_dict(module.state_dict())
+    readout = torch.randn(5, 8)
+    decisions = module(readout)
+    assert all(torch.equal(decisions[name], value) for name, value in other(readout).items())
+    sum((decision**2).sum() for decision in decisions.values()).backward()
+    assert all(p.grad.abs().sum() > 0 for p in module.parameters() if p.numel())
+
+
+class Answer(nn.Module):
+    """Readout and heads as one graph."""
+
+    def __init__(self):
+        super().__init__()
+        self.readout = AttentionReadout(8)
+        self.heads = TaskHeads(8, four_tasks(), dropout=0.1)
+
+    def forward(self, values, mask, present):
+        return self.heads(self.readout(Tokens(values, mask, present)))
+
+
+@pytest.mark.filterwarnings("ignore:# The axis name:UserWarning", "ignore:.*LeafSpec:FutureWarning")
+def test_onnx_answers_as_torch_does_for_any_batch_and_length_and_at_extremes():
+    model = Answer().eval()
+    example = (torch.randn(3, 4, 8), torch.rand(3, 4) > 0.5, torch.tensor([True, False, True]))
+    batch, token = torch.export.Dim("batch"), torch.export.Dim("token")
+    shapes = {"values": {0: batch, 1: token}, "mask": {0: batch, 1: token}, "present": {0: batch}}
+    program = torch.onnx.export(model, example, dynamo=True, opset_version=20, dynamic_shapes=shapes, verbose=False)
+    buffer = io.BytesIO()
+    program.save(buffer)
+    session = onnxruntime.InferenceSession(buffer.getvalue())
+    for size, length, scale in ((1, 1, 1.0), (5, 7, 1.0), (4, 2, 300.0)):
+        inputs = (torch.randn(size, length, 8) * scale, torch.rand(size, length) > 0.3, torch.rand(size) > 0.3)
+        given = {part.name: x.numpy() for part, x in zip(session.get_inputs(), inputs, strict=True)}
+        with torch.no_grad():
+            decisions = model(*inputs)
+        for ours, theirs in zip(decisions.values(), session.run(None, given), strict=True):
+            torch.testing.assert_close(torch.from_numpy(theirs), ours, atol=1e-5 * scale, rtol=1e-5)
