@@ -96,7 +96,7 @@ def test_weights_for_classes_of_the_study_are_checked_when_it_is_learned():
 def test_class_weights_by_hand():
     np.testing.assert_array_equal(fitted().weights(), [1, 1])
     np.testing.assert_allclose(fitted(class_weights="balanced").weights(), [2 / 3, 2])
-    np.testing.assert_allclose(fitted(class_weights={"work": 5}).weights(), [1, 5])
+    np.testing.assert_allclose(fitted(class_weights={"work": 5.0}).weights(), [1, 5])
 
 
 @pytest.mark.parametrize("weights", ["none", "balanced", {"rest": 3.0}])
