@@ -161,7 +161,7 @@ class Concat(EarlyFusion):
         values = torch.cat(blocks, -1)[..., None]
         time = None
         if self.duration is not None:
-            time = centres(self.steps, self.duration, values).expand(len(values), -1)
+            time = centres(self.steps, self.duration, values).expand(values.shape[0], -1)
         return Features(values, mask.any(2), self._present(inputs), time)
 
     def fit(self, training_batches: Callable[[], Iterable[Mapping[str, Features]]], generator: torch.Generator) -> None:

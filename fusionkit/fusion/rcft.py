@@ -192,7 +192,7 @@ class RCFT(IntermediateFusion):
         present = torch.stack([inputs[name].present for name in self.inputs]).any(0)
         time = None
         if self.duration is not None:
-            time = centres(self.steps, self.duration, joined).expand(len(joined), -1)
+            time = centres(self.steps, self.duration, joined).expand(joined.shape[0], -1)
         return Tokens(joined, real, present, time)
 
     def readout(self, tokens: Tokens) -> Float[Tensor, "batch dim"]:
