@@ -137,7 +137,9 @@ def build_model(
     )
 
 
-def _readers(recipe: Recipe, graph: Graph, tasks: Mapping[str, Task]) -> tuple[dict[str, Task], dict[str, dict[str, Task]]]:
+def _readers(
+    recipe: Recipe, graph: Graph, tasks: Mapping[str, Task]
+) -> tuple[dict[str, Task], dict[str, dict[str, Task]]]:
     """Tasks that the late node merges, and the others by the node that they read."""
     merged: dict[str, Task] = {}
     direct: dict[str, dict[str, Task]] = {}

@@ -75,6 +75,11 @@ class Run:
             for name, s in self.facts["sensors"].items()
         }
 
+    @property
+    def study(self) -> Path:
+        """The study that the run was made from."""
+        return Path(self.facts["study"]["path"])
+
     def arm_folder(self, fold: int, arm: str) -> Path:
         """Where an arm's checkpoints and predictions of a fold are."""
         return self.folder / f"fold-{fold}" / arm

@@ -1,0 +1,22 @@
+"""Scores as tables for the terminal."""
+
+from rich.console import Console
+from rich.table import Table
+
+from fusionkit.evaluation.summary import Summary
+
+
+def print_scores(screen: Console, summary: Summary) -> None:
+    """One table a task: every model and baseline with 95 % intervals over groups."""
+    for name, task in summary.tasks.items():
+        shown = list(next(iter(task.rows)).scores)[:4] if task.rows else []
+        order = [task.primary, *[metric for metric in shown if metric != task.primary]]
+        title = f"{name} ({task.kind}): {task.labelled} records of {task.groups} {summary.by}s, held out"
+        table = Table(title=title, title_justify="left")
+        table.add_column("model")
+        for metric in order:
+            table.add_column(metric.replace("_", " "), justify="right")
+        for row in task.rows:
+            cells = [f"{row.scores[m].value:.3f} [{row.scores[m].low:.3f}, {row.scores[m].high:.3f}]" for m in order]
+            table.add_row(row.name + (f" ({row.note})" if row.note else ""), *cells)
+        screen.print(table)
