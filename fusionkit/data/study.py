@@ -30,7 +30,7 @@ from fusionkit.core.errors import DataError, FusionkitError, UnknownNameError
 from fusionkit.core.recording import Array, Stored
 from fusionkit.data.records import ROLES, Records
 
-__all__ = ["FORMAT", "VERSION", "Records", "StoredSensor", "Study", "sample_digest"]
+__all__ = ["FORMAT", "VERSION", "Records", "StoredSensor", "Study", "sample_digest", "study_settings"]
 
 FORMAT = "fusionkit-study"
 VERSION = 1
@@ -123,6 +123,8 @@ class Study:
         """
         path = Path(path)
         with _opened(path) as file:
+            if file.attrs.get("version") != VERSION:
+                raise DataError(f"must be a study of version {VERSION}, but got {file.attrs.get('version')!r}")
             records = _read_records(file["records"])
             group = _child(file, "sensors")
             sensors = {name: _read_sensor(_child(group, name), path, len(records)) for name in group}
@@ -175,6 +177,16 @@ def sample_digest(values: Array) -> str:
     return digest.hexdigest()
 
 
+def study_settings(path: Path) -> str:
+    """What a study was ingested with; empty where it is of another version.
+
+    Raises:
+        DataError: the file is truncated, or no study.
+    """
+    with _opened(path) as file:
+        return _texts(file, "settings")[0] if file.attrs.get("version") == VERSION else ""
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
     """An HDF5 file that says it is a study; whatever is wrong with it is an error that names it."""
@@ -184,8 +196,6 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         with h5py.File(path, "r", locking=False) as file:
             if file.attrs.get("format") != FORMAT:
                 raise DataError(f"must be a fusionkit study, but its format is {file.attrs.get('format')!r}")
-            if file.attrs.get("version") != VERSION:
-                raise DataError(f"must be a study of version {VERSION}, but got {file.attrs.get('version')!r}")
             yield file
     except FusionkitError as error:
         error.args = (f"{path}: {error}",)

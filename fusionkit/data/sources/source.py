@@ -127,7 +127,7 @@ class FileCell(Cell):
             status = self.path.stat()
         except OSError as error:
             raise DataError(f"{self.path}: cannot be read: {error.strerror}") from None
-        return f"{self.key} {status.st_size} {status.st_mtime_ns}"
+        return f"{self.path} {status.st_size} {status.st_mtime_ns}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -185,9 +185,14 @@ class Source(ABC):
     def fingerprint(self) -> str:
         """Changes with the table and the options; files that the table names are looked at by ``Cell.stamp``."""
 
+    @property
+    def title(self) -> str:
+        """How errors call it."""
+        return self.kind
+
     def where(self, row: int) -> str:
         """How errors call a record (from 0): ``manifest.csv row 3`` is the third, the header not counted."""
-        return f"{self.kind} row {row + 1}"
+        return f"{self.title} row {row + 1}"
 
     def check_columns(self, asked: Mapping[str, str | None]) -> None:
         """Refuse columns that do not exist.
@@ -200,7 +205,7 @@ class Source(ABC):
         """
         known = self.columns()
         lines = [
-            f"{use}: no column named {name!r}{did_you_mean(name, known)}; known: {sorted(known)}"
+            f"{self.title}: {use}: no column named {name!r}{did_you_mean(name, known)}; known: {sorted(known)}"
             for use, name in asked.items()
             if name is not None and name not in known
         ]
