@@ -88,7 +88,13 @@ class Summary:
                 }
                 for row in task.rows
             }
-            tasks[name] = {"kind": task.kind, "primary": task.primary, "labelled": task.labelled, "groups": task.groups, "rows": rows}
+            tasks[name] = {
+                "kind": task.kind,
+                "primary": task.primary,
+                "labelled": task.labelled,
+                "groups": task.groups,
+                "rows": rows,
+            }
         return {"name": self.name, "intervals_over": self.by, "folds": self.folds, "tasks": tasks}
 
 
@@ -127,9 +133,12 @@ def summarise(run: Run, *, seed: int = 0) -> Summary:
         table[majority] = ("the training prior", _prior(results[FUSED], task, task_name, target, split))
         rows = []
         for name, (note, answers) in table.items():
-            scores = bootstrap(task, answers.decision, answers.target, groups[answers.rows], repetitions=REPETITIONS, seed=seed)
+            scores = bootstrap(
+                task, answers.decision, answers.target, groups[answers.rows], repetitions=REPETITIONS, seed=seed
+            )
             each = [
-                score(task, answers.decision[answers.fold == f], answers.target[answers.fold == f])[metric] for f in folds
+                score(task, answers.decision[answers.fold == f], answers.target[answers.fold == f])[metric]
+                for f in folds
             ]
             rows.append(ScoreRow(name, note, scores, each))
         fused = table["fused"][1]
@@ -153,12 +162,25 @@ def write_summary(run: Run, summary: Summary) -> None:
     run.write_json("metrics.json", _plain(summary.as_dict()))
     with Study.open(run.study) as study:
         records = study.records
-    columns: dict[str, list[Any]] = {k: [] for k in ("model", "task", "fold", "id", "subject", "target", "predicted", "probability")}
+    columns: dict[str, list[Any]] = {
+        k: [] for k in ("model", "task", "fold", "id", "subject", "target", "predicted", "probability")
+    }
     for task_name, task in summary.tasks.items():
         for model, answers in task.answers.items():
-            for row, decision, target, fold in zip(answers.rows, answers.decision, answers.target, answers.fold, strict=True):
+            for row, decision, target, fold in zip(
+                answers.rows, answers.decision, answers.target, answers.fold, strict=True
+            ):
                 truth, predicted, probability = _said(task, decision, target)
-                values = (model, task_name, int(fold), records.id[row], records.subject[row], truth, predicted, probability)
+                values = (
+                    model,
+                    task_name,
+                    int(fold),
+                    records.id[row],
+                    records.subject[row],
+                    truth,
+                    predicted,
+                    probability,
+                )
                 for column, value in zip(columns, values, strict=True):
                     columns[column].append(value)
     buffer = io.BytesIO()
@@ -196,7 +218,9 @@ def _best(
     return choose_best_single(scores)
 
 
-def _by_group(task: Task, metric: str, answers: Answers, groups: Array, names: tuple[str, ...]) -> dict[str, tuple[int, float]]:
+def _by_group(
+    task: Task, metric: str, answers: Answers, groups: Array, names: tuple[str, ...]
+) -> dict[str, tuple[int, float]]:
     member = groups[answers.rows]
     known = _known(answers.target)
     return {

@@ -46,7 +46,7 @@ def sensor_inputs(trained: Trained, batch: Batch) -> dict[str, SensorInput]:
         if timed:
             shape = (*shape[:-1], None)
         features = trained.model.front_ends[name].shape if name in needs_features(trained.recipe) else None
-        normalised = trained.recipe.modalities[name].normalise.kind != "none"
+        normalised = trained.recipe.modalities[name].normalise.kind not in ("none", "training")
         statistics = (features.channel, features.subchannel) if normalised and features is not None else None
         described[name] = SensorInput(shape, window.values.dtype, timed, statistics)
     return described
@@ -107,7 +107,11 @@ def compare(deployed: Deployed, session: Session, inputs: Mapping[str, Window], 
                 {n: w.values.numpy() for n, w in given.items()},
                 lengths={n: w.length.numpy() for n, w in given.items()},
                 present={n: w.present.numpy() for n, w in given.items()},
-                statistics={n: (w.shift.numpy(), w.scale.numpy()) for n, w in given.items() if w.shift is not None and w.scale is not None},
+                statistics={
+                    n: (w.shift.numpy(), w.scale.numpy())
+                    for n, w in given.items()
+                    if w.shift is not None and w.scale is not None
+                },
             )
             for task, tensor in zip(deployed.tasks, wanted, strict=True):
                 true = tensor.double().numpy()
@@ -173,7 +177,9 @@ def _reference(session: Session, inputs: Mapping[str, Window], sensors: Mapping[
     }
     answers = session.predict(arrays, statistics=identity)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{f"input_{k}": v for k, v in arrays.items()}, **{f"output_{k}": v for k, v in answers.items()})
+    np.savez_compressed(
+        buffer, **{f"input_{k}": v for k, v in arrays.items()}, **{f"output_{k}": v for k, v in answers.items()}
+    )
     return buffer.getvalue()
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from fusionkit.core.levels import Window
-from fusionkit.data.loading import Loader, WindowInput
+from fusionkit.data.loading import Loader, LoaderInput
 from fusionkit.export.bundle import Parity, write_bundle
 from fusionkit.runtime import Session
-from fusionkit.training.fold import load_result
 from fusionkit.training.arm import FUSED
+from fusionkit.training.fold import load_result
 from fusionkit.training.material import Material, open_study
 from fusionkit.training.run import Run
 from fusionkit.training.trained import load_trained
@@ -48,13 +48,11 @@ def export_run(run: Run, path: Path, *, fold: int | None = None, opset: int | No
     recipe = trained.recipe
     study = open_study(recipe)
     material = Material(recipe, study, torch.device("cpu"))
-    inputs = {n: WindowInput(trained.modalities[n], material.statistics(n)) for n in recipe.graph.modalities}
+    inputs = {n: LoaderInput(trained.modalities[n], material.statistics(n)) for n in recipe.graph.modalities}
     loader = Loader(study, inputs, {}, torch.device("cpu"), False)
     rows = load_result(run.arm_folder(number, FUSED)).rows["test"][:8]
     batch = loader.batch(torch.from_numpy(np.resize(rows, max(2, len(rows)))))
-    parity = write_bundle(
-        trained, batch, path, opset=opset or recipe.export.opset, tolerance=recipe.export.tolerance
-    )
+    parity = write_bundle(trained, batch, path, opset=opset or recipe.export.opset, tolerance=recipe.export.tolerance)
     windows = {name: window for name, window in batch.inputs.items() if isinstance(window, Window)}
     return Exported(path, path.stat().st_size, parity, _latency(Session.load(path), windows))
 

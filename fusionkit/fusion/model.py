@@ -1,6 +1,6 @@
 """The model of a recipe: built parts, run in the order of the typed graph."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -47,6 +47,7 @@ class FusionModel(nn.Module):
         augmentations: by sensor, in order; used in training, when a generator is given.
         modality_dropout: probability with which a sensor vanishes from a training sample.
         value_tasks: tasks whose decisions are values, not log-probabilities (a late node merges them otherwise).
+        standardise: sensors whose features get zero mean and unit spread by training statistics.
     """
 
     def __init__(
@@ -62,12 +63,13 @@ class FusionModel(nn.Module):
         augmentations: Mapping[str, Iterable[Augmentation]] | None = None,
         modality_dropout: float = 0.0,
         value_tasks: Iterable[str] = (),
+        standardise: Collection[str] = (),
     ) -> None:
         super().__init__()
         self.graph = graph
         self.front_ends = nn.ModuleDict(dict(front_ends))
         self.standardise = nn.ModuleDict(
-            {name: Standardise(part.shape) for name, part in front_ends.items() if not part.shape.trains}
+            {n: Standardise(part.shape) for n, part in front_ends.items() if n in standardise and not part.shape.trains}
         )
         self.encoders = nn.ModuleDict(dict(encoders))
         self.operations = nn.ModuleDict(dict(operations))

@@ -133,6 +133,7 @@ def build_model(
             for name, entries in recipe.augment.items()
         },
         modality_dropout=recipe.train.modality_dropout if len(graph.modalities) > 1 else 0.0,
+        standardise=[name for name, entry in recipe.modalities.items() if entry.normalise.kind != "none"],
         value_tasks=[name for name, task in tasks.items() if task.outcome == "value"],
     )
 

@@ -49,7 +49,9 @@ def read_bundle(path: str | Path) -> Bundle:
                 raise BundleError(f"{path}: names in a bundle must differ, but {name!r} occurs twice")
             total += entry.file_size
             if total > LIMIT_BYTES:
-                raise BundleError(f"{path}: a bundle must unpack to at most {LIMIT_BYTES} bytes, but {name!r} exceeds it")
+                raise BundleError(
+                    f"{path}: a bundle must unpack to at most {LIMIT_BYTES} bytes, but {name!r} exceeds it"
+                )
             try:
                 with archive.open(entry) as file:
                     content = file.read(entry.file_size + 1)

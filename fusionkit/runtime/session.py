@@ -96,7 +96,9 @@ class Session:
             feed[name], feed[f"{name}_present"] = values, here
             if f"{name}_length" in self._inputs:
                 length = real.get(name, np.zeros(batch, np.int64)) if lengths is None else lengths.get(name)
-                feed[f"{name}_length"] = np.asarray(0 if length is None else length, np.int64) + np.zeros(batch, np.int64)
+                feed[f"{name}_length"] = np.asarray(0 if length is None else length, np.int64) + np.zeros(
+                    batch, np.int64
+                )
             if sensor["statistics"]:
                 feed.update(self._statistics(name, sensor, batch, given, statistics or {}))
         outputs = self._session.run(list(self.tasks), {name: feed[name] for name in self._inputs})
@@ -107,7 +109,9 @@ class Session:
         lines = [f"{self.manifest['name']}: made by fusionkit {self.manifest['versions']['fusionkit']}"]
         for name, sensor in self.sensors.items():
             rate = f", {sensor['sample_rate']:g} Hz" if sensor["sample_rate"] else ""
-            lines.append(f"  in  {name} ({sensor['kind']}): {sensor['layout']} {sensor['shape']}{rate} {sensor['unit']}".rstrip())
+            lines.append(
+                f"  in  {name} ({sensor['kind']}): {sensor['layout']} {sensor['shape']}{rate} {sensor['unit']}".rstrip()
+            )
         for name, task in self.tasks.items():
             lines.append(f"  out {name} ({task['kind']}): {', '.join(task['classes']) or 'a value'}")
         return "\n".join(lines)
@@ -120,7 +124,9 @@ class Session:
         if array.ndim == len(sensor["shape"]):
             array = array[None]
         wanted = sensor["shape"]
-        fits = array.ndim == len(wanted) + 1 and all(w is None or w == g for w, g in zip(wanted, array.shape[1:], strict=True))
+        fits = array.ndim == len(wanted) + 1 and all(
+            w is None or w == g for w, g in zip(wanted, array.shape[1:], strict=True)
+        )
         if not fits:
             raise BundleError(
                 f"{name}: a window must have shape {wanted} ({sensor['layout']}), but got {list(array.shape[1:])}"
@@ -146,14 +152,23 @@ class Session:
         return [sensor["longest"] if size is None else size for size in sensor["shape"]] if shape else shape
 
     def _statistics(
-        self, name: str, sensor: Mapping[str, Any], batch: int, given: bool, statistics: Mapping[str, tuple[Array, Array]]
+        self,
+        name: str,
+        sensor: Mapping[str, Any],
+        batch: int,
+        given: bool,
+        statistics: Mapping[str, tuple[Array, Array]],
     ) -> dict[str, Array]:
         shape = (batch, *sensor["statistics"])
         if name in statistics:
             shift, scale = (np.asarray(part, np.float32) for part in statistics[name])
             shift, scale = (part[None] if part.ndim == 2 else part for part in (shift, scale))
-            return {f"{name}_shift": np.ascontiguousarray(np.broadcast_to(shift, shape)),
-                    f"{name}_scale": np.ascontiguousarray(np.broadcast_to(scale, shape))}
+            return {
+                f"{name}_shift": np.ascontiguousarray(np.broadcast_to(shift, shape)),
+                f"{name}_scale": np.ascontiguousarray(np.broadcast_to(scale, shape)),
+            }
         if given:
-            raise BundleError(f"{name}: shift and scale {list(sensor['statistics'])} of the wearer must be given (statistics=)")
+            raise BundleError(
+                f"{name}: shift and scale {list(sensor['statistics'])} of the wearer must be given (statistics=)"
+            )
         return {f"{name}_shift": np.zeros(shape, np.float32), f"{name}_scale": np.ones(shape, np.float32)}

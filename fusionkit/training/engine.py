@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as distributed
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from fusionkit.core.errors import DataError
 from fusionkit.core.levels import Batch

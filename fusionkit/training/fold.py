@@ -16,7 +16,7 @@ from fusionkit.data.loading import Loader
 from fusionkit.data.splits import Fold
 from fusionkit.evaluation.metrics import primary_metric, score
 from fusionkit.evaluation.predict import outputs, predict
-from fusionkit.fusion.model import FusionModel, Output
+from fusionkit.fusion.model import Output
 from fusionkit.heads.task import Task
 from fusionkit.recipe.build import build_model, build_tasks
 from fusionkit.recipe.sections import Recipe
@@ -52,7 +52,7 @@ def learn_tasks(recipe: Recipe, material: Material) -> tuple[dict[str, Task], di
     """The tasks with the classes of the whole study, and every record's targets."""
     tasks, targets = build_tasks(recipe), {}
     for name, task in tasks.items():
-        column = recipe.tasks[name].column or name
+        column = recipe.tasks[name].column
         labels = material.study.records.labels[column]
         task.learn(labels, name)
         targets[name] = task.encode(labels, name)

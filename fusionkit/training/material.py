@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,15 @@ import numpy as np
 import torch
 
 from fusionkit.core import registry
-from fusionkit.core.errors import ConfigError, DataError, located
+from fusionkit.core.errors import ConfigError, located
 from fusionkit.core.modality import Array, Modality, Stored
 from fusionkit.data import features as feature_cache
 from fusionkit.data import normalisation
 from fusionkit.data.features import CachedFeatures
-from fusionkit.data.ingest import SensorColumn, ingest
-from fusionkit.data.loading import Loader, LoaderInput, WindowInput
+from fusionkit.data.ingest import open_or_ingest
+from fusionkit.data.loading import Loader, LoaderInput
 from fusionkit.data.normalisation import Statistics
-from fusionkit.data.sources.source import Source
+from fusionkit.data.sources.source import SensorColumn, Source
 from fusionkit.data.study import Study
 from fusionkit.recipe.build import build_modalities, needs_features, needs_window
 from fusionkit.recipe.sections import Recipe
@@ -32,14 +32,14 @@ Report = Callable[[int, int, str], None]
 def sensor_columns(recipe: Recipe, modalities: Mapping[str, Modality]) -> dict[str, SensorColumn]:
     """Where in the table each sensor's cells are."""
     return {
-        name: SensorColumn(name, modalities[name], entry.column or name, entry.start, entry.stop)
+        name: SensorColumn(name, modalities[name], entry.column, entry.start, entry.stop)
         for name, entry in recipe.modalities.items()
     }
 
 
 def label_columns(recipe: Recipe, source: Source) -> list[str]:
     """Columns of the table that a study must keep: the tasks', and those that a split goes by."""
-    wanted = [entry.column or name for name, entry in recipe.tasks.items()]
+    wanted = [entry.column for entry in recipe.tasks.values()]
     split = recipe.data.split
     for name in (split.by, getattr(split, "column", None)):
         if name and name in source.columns():
@@ -63,19 +63,7 @@ def open_study(recipe: Recipe, report: Report | None = None) -> Study:
     """Make the study of a recipe, or open the one made before from the same files and settings."""
     source = build_source(recipe)
     sensors = sensor_columns(recipe, build_modalities(recipe))
-    labels = label_columns(recipe, source)
-    key = _digest(
-        source.fingerprint(),
-        labels,
-        {n: (e.kind, e.column or n, e.start, e.stop, e.options) for n, e in recipe.modalities.items()},
-    )
-    path = cache_folder(recipe) / f"{recipe.name}-{key}.study.h5"
-    if path.exists():
-        try:
-            return Study.open(path)
-        except DataError:
-            path.unlink()  # our own cache, cut short: make it again
-    return ingest(source, sensors, labels, path, progress=report)
+    return open_or_ingest(source, sensors, label_columns(recipe, source), cache_folder(recipe), progress=report)
 
 
 class Material:
@@ -95,14 +83,14 @@ class Material:
         self.excluded: Array = np.zeros(len(study.records), dtype=bool)
         self._features: dict[str, CachedFeatures] = {}
         self._statistics: dict[str, Statistics] = {}
-        modalities = build_modalities(recipe)
-        for name, modality in modalities.items():
-            entry = recipe.modalities[name]
-            if entry.normalise.kind == "none":
-                continue
-            if modality.fitted:
-                raise ConfigError(f"modalities.{name}.normalise: a sensor whose front end trains cannot be normalised")
-            self._normalise(name, modality)
+        for name, modality in build_modalities(recipe).items():
+            kind = recipe.modalities[name].normalise.kind
+            if kind not in ("none", "training"):
+                if modality.fitted:
+                    raise ConfigError(
+                        f"modalities.{name}.normalise: a sensor whose front end trains cannot be normalised by {kind}"
+                    )
+                self._normalise(name, modality)
 
     def features(self, name: str, modality: Modality) -> CachedFeatures:
         """The sensor's features over the whole study, computed once and kept on disk."""
@@ -117,7 +105,7 @@ class Material:
                 cache_folder(self.recipe) / "features",
                 _digest(entry.kind, entry.options),
                 device=self.device,
-                progress=self.report,
+                progress=None if self.report is None else partial(_forward, self.report, f"features of {name}"),
             )
         return self._features[name]
 
@@ -126,26 +114,25 @@ class Material:
         return self._statistics.get(name)
 
     def _normalise(self, name: str, modality: Modality) -> None:
+        options = self.recipe.modalities[name].normalise
         with located(f"modalities.{name}.normalise"):
             statistics = normalisation.statistics(
-                self.recipe.modalities[name].normalise,
+                options,
                 self.features(name, modality),
                 self.study,
                 name,
                 modality,
                 modality.front_end(self.stored[name]),
+                device=self.device,
             )
+        if statistics is None:
+            return
         self._statistics[name] = statistics
         self.excluded |= statistics.calibration_records
         if statistics.note:
-            self.notes.append(f"{name}: {statistics.note}")
-        for task, entry in self.recipe.tasks.items():
-            warning = normalisation.erases_labels(
-                self.recipe.modalities[name].normalise, self.study, entry.column or task
-            )
-            if warning:
-                self.notes.append(f"{name}: {warning}")
-                warnings.warn(f"modalities.{name}.normalise: {warning}", stacklevel=2)
+            self.notes.append(statistics.note)
+        classed = {task: e.column for task, e in self.recipe.tasks.items() if e.kind != "regression"}
+        self.notes += normalisation.warn_of_erased_labels(options, self.study, name, classed)
 
     def fit_modalities(self, recipe: Recipe, rows: Array, folder: Path | None, seed: int) -> dict[str, Modality]:
         """The sensors of an arm, fitted to training rows where they must be, or restored from ``folder``."""
@@ -169,10 +156,14 @@ class Material:
             modality, statistics = modalities[name], self._statistics.get(name)
             windowed = modality.fitted or needs_window(recipe, name)
             if windowed or name not in needs_features(recipe):
-                inputs[name] = WindowInput(modality, statistics)
+                inputs[name] = LoaderInput(modality, statistics)
             else:
-                inputs[name] = feature_cache.FeatureInput(self.features(name, modality), statistics)
+                inputs[name] = LoaderInput(self.features(name, modality), statistics)
         return Loader(self.study, inputs, targets, self.device, recipe.data.resident)
+
+
+def _forward(report: Report, what: str, done: int, total: int) -> None:
+    report(done, total, what)
 
 
 def _digest(*parts: Any) -> str:

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 
 import torch
-import torch.distributed as distributed
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from fusionkit.core.levels import Batch
 from fusionkit.fusion.model import FusionModel, Output

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as distributed
+from torch import distributed
 
 
 @contextmanager

@@ -102,9 +102,7 @@ class Run:
         write_atomically(self.folder / name, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def train(
-    recipe: Recipe, *, resume: bool = False, fold: int | None = None, listener: Listener | None = None
-) -> Run:
+def train(recipe: Recipe, *, resume: bool = False, fold: int | None = None, listener: Listener | None = None) -> Run:
     """Run a recipe: every fold, the recipe's model and each sensor alone.
 
     Args:
@@ -146,9 +144,7 @@ def train(
             for arm in arms(recipe):
                 folder = run.arm_folder(number, arm.name)
                 listener.begin(arm.name, number, len(split.folds), recipe.train.epochs)
-                result = train_fold(
-                    arm, material, split.folds[number], number, folder, listener=listener, stop=stop
-                )
+                result = train_fold(arm, material, split.folds[number], number, folder, listener=listener, stop=stop)
                 seconds[f"{number}/{arm.name}"] = result.seconds
                 listener.end(arm.name, number, result.seconds)
         if not leader:
