@@ -64,7 +64,9 @@ def test_squared_error_by_hand():
     )
 
 
-@pytest.mark.parametrize(("delta", "difference", "value"), [(1.0, 0.5, 0.125), (1.0, 3, 2.5), (1.0, -3, 2.5), (2.0, 3, 4.0)])
+@pytest.mark.parametrize(
+    ("delta", "difference", "value"), [(1.0, 0.5, 0.125), (1.0, 3, 2.5), (1.0, -3, 2.5), (2.0, 3, 4.0)]
+)
 def test_huber_by_hand(delta, difference, value):
     loss = Huber(delta=delta)(torch.tensor([float(difference)]), torch.zeros(1))
     assert loss.item() == pytest.approx(value)
