@@ -80,7 +80,7 @@ class Synthetic(Source):
         missing: Annotated[float, Field(ge=0, lt=1, description="share of records that lack each sensor")] = 0.1,
         seed: Annotated[int, Field(ge=0, description="another seed, another study")] = 0,
     ) -> None:
-        self.subjects, self.records, self.seconds, self.missing, self.seed = subjects, records, seconds, missing, seed
+        self.subjects, self.records, self.duration, self.missing, self.seed = subjects, records, seconds, missing, seed
         self.law = Law(classes, redundant=redundant, unique=unique, synergy=synergy, noise=noise)
         self._options = [subjects, records, classes, seconds, redundant, unique, synergy, noise, missing, seed]
 
@@ -160,11 +160,11 @@ class Synthetic(Source):
 
     def _eeg(self, row: int) -> Array:
         person, cues = self._people[row // self.records], self.truth(row).cues["eeg"]
-        return make_eeg(cues, person.gain, self.seconds, self._generator(row, "eeg"))
+        return make_eeg(cues, person.gain, self.duration, self._generator(row, "eeg"))
 
     def _audio(self, row: int) -> Array:
         person, cues = self._people[row // self.records], self.truth(row).cues["audio"]
-        return make_audio(cues, person.voice, self.seconds, self._generator(row, "audio"))
+        return make_audio(cues, person.voice, self.duration, self._generator(row, "audio"))
 
     def _image(self, row: int) -> Array:
         person, cues = self._people[row // self.records], self.truth(row).cues["image"]
