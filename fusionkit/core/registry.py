@@ -145,11 +145,19 @@ def option_errors(model: type[BaseModel], error: ValidationError, where: str) ->
     return lines
 
 
-def option_problems(model: type[BaseModel], error: ValidationError) -> list[tuple[tuple[str | int, ...], str]]:
-    """Pydantic's findings in our words, each with the path of the option below ``model``."""
-    problems: list[tuple[tuple[str | int, ...], str]] = []
+def option_problems(
+    model: type[BaseModel], error: ValidationError, given: Mapping[str, Any] | None = None
+) -> list[tuple[tuple[str | int, ...], str]]:
+    """Pydantic's findings in our words, each with the path of the option below ``model``.
+
+    Where an option may be of several types, its findings are joined into one; ``given``, what was validated, tells
+    the names of those types from names in the recipe.
+    """
+    problems: dict[tuple[str | int, ...], str] = {}
     for finding in error.errors():
         place, got = finding["loc"], finding["input"]
+        end = 1 if finding["type"] in ("extra_forbidden", "missing") else 0
+        path = place if given is None else (*_given_path(place[: len(place) - end], given), *place[len(place) - end :])
         if finding["type"] == "extra_forbidden":
             known = sorted(field.alias or name for name, field in _model_at(model, place[:-1]).model_fields.items())
             message = f"no such option{did_you_mean(str(place[-1]), known)}; known: {known}"
@@ -158,22 +166,50 @@ def option_problems(model: type[BaseModel], error: ValidationError) -> list[tupl
         else:
             message = finding["msg"].removeprefix("Value error, ")
             message = message[0].lower() + message[1:]
-            if not isinstance(got, Mapping | BaseModel):
-                message += f", got {got!r}"
-        problems.append((place, message))
-    return problems
+        if path in problems:
+            message = f"{problems[path].rpartition(', got ')[0] or problems[path]}, or {message}"
+        if end == 0 and not isinstance(got, Mapping | BaseModel):
+            message += f", got {got!r}"
+        problems[path] = message
+    return list(problems.items())
+
+
+def _given_path(place: tuple[str | int, ...], given: Any) -> tuple[str | int, ...]:
+    """The parts of ``place`` that are in ``given``; the others are names that pydantic gives to types."""
+    path: list[str | int] = []
+    for part in place:
+        inside = given.get(part) if isinstance(given, Mapping) else None
+        if isinstance(given, list | tuple) and isinstance(part, int) and part < len(given):
+            inside = given[part]
+        if inside is not None or (isinstance(given, Mapping) and part in given):
+            path.append(part)
+            given = inside
+    return tuple(path)
 
 
 def _model_at(model: type[BaseModel], place: tuple[str | int, ...]) -> type[BaseModel]:
-    """The model that stands at ``place`` below ``model``; ``model`` itself where that cannot be told."""
+    """The model that stands at ``place`` below ``model``; the nearest above it where that cannot be told."""
     here: Any = model
+    choices: list[Any] = []
     for part in place:
         fields = {field.alias or name: field for name, field in here.model_fields.items()}
-        if part in fields:
+        tagged = [
+            it for it in choices if part == it.__name__ or any(part == _tag(it, name) for name in it.model_fields)
+        ]
+        if tagged:
+            here = tagged[0]
+        elif part in fields:
             annotation = fields[str(part)].annotation
             inside = [annotation, *get_args(annotation)]
-            here = next((it for it in inside if isinstance(it, type) and issubclass(it, BaseModel)), here)
+            choices = [it for it in inside if isinstance(it, type) and issubclass(it, BaseModel)]
+            here = choices[0] if choices else here
     return here  # type: ignore[no-any-return]
+
+
+def _tag(model: type[BaseModel], name: str) -> Any:
+    """The one value that a field may have, or None."""
+    values = get_args(model.model_fields[name].annotation)
+    return values[0] if len(values) == 1 else None
 
 
 def import_plugins(plugins: list[str]) -> None:

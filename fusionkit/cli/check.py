@@ -1,0 +1,25 @@
+"""`fusionkit check`: is this recipe sound?"""
+
+from typing import Annotated
+
+import typer
+
+
+def check(
+    recipe: Annotated[str, typer.Argument(help="a shipped recipe or a path")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="changes to the recipe")] = None,
+) -> None:
+    """Read a recipe and report everything that is wrong with it, without touching data or a device.
+
+    Example:
+        fusionkit check my.yaml fusion.kind=rcft
+    """
+    from fusionkit.recipe.load import load_recipe
+
+    found = load_recipe(recipe, overrides or (), complete=False)
+    print(f"{found.file}: ok")
+    print(f"sensors: {', '.join(f'{name} ({entry.kind})' for name, entry in found.modalities.items())}")
+    print(f"fusion: {', '.join(f'{node.name} ({node.kind}, {node.level})' for node in found.graph.nodes)}")
+    print(f"tasks: {', '.join(f'{name} ({entry.kind})' for name, entry in found.tasks.items())}")
+    for key in found.open:
+        print(f"to give on the command line: {key}=VALUE")

@@ -1,0 +1,221 @@
+"""The sections of a recipe. Component options come from the registry; what stands here belongs to the place."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
+
+from fusionkit.core import registry
+from fusionkit.core.errors import ConfigError
+from fusionkit.core.registry import options_model
+from fusionkit.data.normalisation import NormaliseOptions
+from fusionkit.data.splits import SplitOptions
+from fusionkit.fusion.graph import Graph
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+"""What a sensor, a task or a node may be called: it names files, modules and inputs of an exported graph."""
+
+
+class Section(BaseModel):
+    """A mapping with fixed keys; unknown ones are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Choice(Section):
+    """One component: its ``kind``, and the options of that kind.
+
+    `choice_model` derives the subclass that knows a kind's options; ``options`` gives them with every default.
+    """
+
+    kind: str = Field(description="which component; `fusionkit ls` lists them")
+    option_names: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the component takes as keyword-only arguments."""
+        return {name: getattr(self, name) for name in self.option_names}
+
+
+ChoiceType = TypeVar("ChoiceType", bound=Choice)
+
+
+def choice_model(base: type[ChoiceType], cls: type, where: str) -> type[ChoiceType]:
+    """The keys of ``base`` and the options of the component ``cls`` in one model.
+
+    Raises:
+        ConfigError: the component has an option that the place needs for itself.
+    """
+    options = options_model(cls).model_fields
+    taken = sorted(set(options) & ({field.alias or name for name, field in base.model_fields.items()} | {"kind"}))
+    if taken:
+        raise ConfigError(f"{where}: a component may not have the options {taken}, which belong to every {where}")
+    model = create_model(
+        cls.__name__,
+        __base__=base,
+        **{name: (field.annotation, field) for name, field in options.items()},  # type: ignore[call-overload]
+    )
+    model.option_names = tuple(options)
+    return model  # type: ignore[no-any-return]
+
+
+class DataSection(Choice):
+    """Where the records come from, and how they are divided."""
+
+    split: SplitOptions = Field(
+        default_factory=lambda: SplitOptions(kind="holdout"), description="how records are divided"
+    )
+    allow_leakage: str | None = Field(
+        None, min_length=1, description="the reason why signal or a trial may be on both sides of the split"
+    )
+    cache: str | None = Field(None, description="folder of studies and features (default: .cache beside the runs)")
+    resident: Literal["auto"] | bool = Field("auto", description="hold all data in device memory, or stream it")
+
+
+class ModalityEntry(Choice):
+    """One sensor."""
+
+    column: str = Field("", description="column of the table or array (default: the sensor's name)")
+    start: str | None = Field(None, description="column with the start in seconds (default: <column>_start)")
+    stop: str | None = Field(None, description="column with the end in seconds (default: <column>_stop)")
+    normalise: NormaliseOptions = Field(
+        default_factory=NormaliseOptions, description="how the features of a record are centred and scaled"
+    )
+    encoder: Choice | None = Field(None, description="what makes tokens of it (default: the sensor's own)")
+
+
+class TaskEntry(Choice):
+    """One question the model answers."""
+
+    column: str = Field("", description="column with the labels (default: the task's name)")
+    from_: str | None = Field(None, alias="from", description="node of the graph that answers (default: the last)")
+    weight: float = Field(1.0, ge=0, allow_inf_nan=False, description="share of its loss in the sum")
+
+
+class HeadsSection(Section):
+    """What stands between the trunk and the tasks."""
+
+    gate: bool = Field(True, description="a learned gate per task on the shared readout")
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of the readout that is dropped in training")
+
+
+def _device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise ValueError("a device must be auto, cpu, mps, cuda or cuda:N")
+    return name
+
+
+class TrainSection(Section):
+    """How weights are learned."""
+
+    epochs: int = Field(40, ge=1, description="passes over the training records, at most")
+    batch: int = Field(64, ge=1, description="records in a step")
+    lr: float = Field(1e-3, gt=0, allow_inf_nan=False, description="largest learning rate, after warm-up")
+    weight_decay: float = Field(0.05, ge=0, allow_inf_nan=False, description="decoupled decay of the weights")
+    warmup: float = Field(0.1, ge=0, le=1, description="share of the steps in which the rate rises")
+    clip: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 means no clipping")
+    patience: int = Field(10, ge=0, description="epochs without gain on validation before it stops; 0 means never")
+    monitor: Literal["loss", "score"] = Field("loss", description="what validation chooses the best epoch by")
+    checkpoint_seconds: float = Field(30.0, gt=0, description="seconds between checkpoints within an epoch")
+    threads: int = Field(0, ge=0, description="threads of torch on the CPU; 0 leaves torch's choice")
+    modality_dropout: float = Field(
+        0.2, ge=0, lt=1, description="chance that a sensor vanishes from a training sample (never the last one)"
+    )
+    device: Annotated[str, AfterValidator(_device)] = Field("auto", description="auto, cpu, mps, cuda or cuda:N")
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of the forward pass in training")
+    single_sensors: bool = Field(True, description="also train every sensor alone, to compare with")
+
+
+class ExportSection(Section):
+    """How the bundle is made."""
+
+    opset: int = Field(20, ge=18, description="version of the ONNX operators")
+    tolerance: float = Field(1e-4, gt=0, description="largest difference between torch and the bundle")
+
+
+class RunSection(Section):
+    """Where results go."""
+
+    dir: str = Field("runs", min_length=1, description="folder of run folders")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An experiment, read and checked: every kind is known, every option has a value, the graph is sound.
+
+    Attributes:
+        fusion: the section as it was read; ``graph`` is what it means.
+        augment: augmentations by sensor, in order.
+        expect: scores that a slow test holds the recipe to, by task.
+        file: how the recipe was called when it was read; not part of what it says, nor is
+        open: keys that still hold ``???``, which the command line must give.
+    """
+
+    name: str
+    seed: int
+    plugins: tuple[str, ...]
+    data: DataSection
+    modalities: Mapping[str, ModalityEntry]
+    fusion: Mapping[str, Any]
+    graph: Graph
+    tasks: Mapping[str, TaskEntry]
+    heads: HeadsSection
+    augment: Mapping[str, tuple[Choice, ...]]
+    train: TrainSection
+    export: ExportSection
+    run: RunSection
+    expect: Mapping[str, Any]
+    file: str = field(default="", compare=False)
+    open: tuple[str, ...] = field(default=(), compare=False)
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain data with every default written out: what a run saves and `fusionkit show` prints.
+
+        Reading it again gives the same.
+        """
+        sections = {name: plain(getattr(self, name)) for name in SECTIONS}
+        return {**sections, "fusion": _resolve_graph(self.graph, short="graph" not in self.fusion)}
+
+
+SECTIONS = tuple(part.name for part in fields(Recipe) if part.name not in ("graph", "file", "open"))
+"""Every section, in the order in which recipes are written."""
+
+
+def plain(value: Any) -> Any:
+    """Models, tuples and mappings as what YAML holds; a key is left out where None is both value and default."""
+    if isinstance(value, BaseModel):
+        return _dump(value)
+    if isinstance(value, Mapping):
+        return {str(name): plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return value
+
+
+def _dump(value: BaseModel) -> dict[str, Any]:
+    models = type(value).model_fields
+    nested = {name: plain(getattr(value, name)) for name in models if isinstance(getattr(value, name), BaseModel)}
+    flat = value.model_dump(mode="json", exclude=set(nested))
+    dumped: dict[str, Any] = {}
+    for name, field_ in models.items():
+        part = nested.get(name, flat.get(name))
+        if part is not None or field_.get_default(call_default_factory=True, validated_data={}) is not None:
+            dumped[field_.alias or name] = part
+    return dumped
+
+
+def _resolve_graph(graph: Graph, short: bool) -> dict[str, Any]:
+    nodes: dict[str, dict[str, Any]] = {}
+    for node in graph.nodes:
+        entry: dict[str, Any] = {"kind": node.kind}
+        if not short:
+            entry["inputs"] = list(node.inputs)
+        entry.update(plain(options_model(registry.fusion.get(node.kind))(**node.options)))
+        if node.encoder is not None:
+            given = {name: value for name, value in node.encoder.items() if name != "kind"}
+            encoder = registry.encoders.get(node.encoder["kind"])
+            entry["encoder"] = {"kind": node.encoder["kind"], **plain(options_model(encoder)(**given))}
+        nodes[node.name] = entry
+    return {"dim": graph.dim, **nodes[graph.end.name]} if short else {"dim": graph.dim, "graph": nodes}
