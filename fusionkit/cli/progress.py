@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -32,7 +32,7 @@ class Bars(Listener):
         self._training: Any = None
         self._epochs, self._speed = 1, 0.0
 
-    def __enter__(self) -> "Bars":
+    def __enter__(self) -> Self:
         self._bars.start()
         return self
 
@@ -78,7 +78,7 @@ class Lines(Listener):
         self._label, self._epochs, self._began, self._said, self._speed = "", 1, 0.0, 0.0, 0.0
         self._prepared: set[str] = set()
 
-    def __enter__(self) -> "Lines":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:

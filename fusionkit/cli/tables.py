@@ -1,8 +1,11 @@
 """Scores as tables for the terminal."""
 
+from collections.abc import Mapping
+
 from rich.console import Console
 from rich.table import Table
 
+from fusionkit.evaluation.intervals import Interval
 from fusionkit.evaluation.summary import Summary
 
 
@@ -17,6 +20,19 @@ def print_scores(screen: Console, summary: Summary) -> None:
         for metric in order:
             table.add_column(metric.replace("_", " "), justify="right")
         for row in task.rows:
-            cells = [f"{row.scores[m].value:.3f} [{row.scores[m].low:.3f}, {row.scores[m].high:.3f}]" for m in order]
+            cells = [_said(row.scores[m]) for m in order]
             table.add_row(row.name + (f" ({row.note})" if row.note else ""), *cells)
         screen.print(table)
+
+
+def print_intervals(screen: Console, scores: Mapping[str, Mapping[str, Interval]]) -> None:
+    """Every metric of every task, a line each."""
+    table = Table("task", "metric", "value [95 % over subjects]")
+    for task, found in scores.items():
+        for metric, interval in found.items():
+            table.add_row(task, metric.replace("_", " "), _said(interval))
+    screen.print(table)
+
+
+def _said(interval: Interval) -> str:
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"

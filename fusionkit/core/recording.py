@@ -1,6 +1,7 @@
 """A signal as it lies on disk, and what a study knows of one sensor. No torch here: studies open without it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -41,3 +42,13 @@ class Stored:
     def seconds(self) -> float | None:
         """Duration of the longest window, or None for what has no time."""
         return None if self.sample_rate is None else self.longest / self.sample_rate
+
+
+def describe_stored(stored: Stored) -> dict[str, Any]:
+    """As plain JSON values; `restore_stored` takes them back."""
+    return asdict(stored) | {"channels": list(stored.channels), "item": list(stored.item)}
+
+
+def restore_stored(described: Mapping[str, Any]) -> Stored:
+    """What `describe_stored` wrote."""
+    return Stored(**{**described, "channels": tuple(described["channels"]), "item": tuple(described["item"])})

@@ -10,6 +10,7 @@ from fusionkit.core.levels import Batch
 from fusionkit.core.modality import Array
 from fusionkit.data.loading import Loader
 from fusionkit.fusion.model import FusionModel, Output
+from fusionkit.heads.task import Task
 
 
 def unplug(batch: Batch, sensors: Iterable[str]) -> Batch:
@@ -39,6 +40,11 @@ def predict(
     parts = outputs(model, loader, rows, absent=absent, batch=batch)
     tasks = parts[0].decisions if parts else {}
     return {task: torch.cat([part.decisions[task] for part in parts]).double().cpu().numpy() for task in tasks}
+
+
+def prediction(task: Task, decision: Array) -> Array:
+    """A decision as metrics want it: probabilities, or values."""
+    return decision if task.outcome == "value" else np.exp(decision)
 
 
 def _in_evaluation(model: nn.Module) -> None:

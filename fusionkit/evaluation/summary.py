@@ -12,9 +12,10 @@ import pyarrow.parquet
 from fusionkit.core.modality import Array
 from fusionkit.data.splits import Split
 from fusionkit.data.study import Study
-from fusionkit.evaluation.baselines import choose_best_single
-from fusionkit.evaluation.intervals import Interval, bootstrap
+from fusionkit.evaluation.baselines import choose_best_single, majority
+from fusionkit.evaluation.intervals import Interval, bootstrap_all
 from fusionkit.evaluation.metrics import primary_metric, score
+from fusionkit.evaluation.predict import prediction as as_prediction
 from fusionkit.heads.task import Task
 from fusionkit.recipe.build import build_tasks
 from fusionkit.training.arm import FUSED
@@ -27,10 +28,10 @@ REPETITIONS = 1000
 
 @dataclass(frozen=True)
 class Answers:
-    """What one row of the table answered about one task: decisions and targets of all held-out records, pooled."""
+    """What one row of the table answered about one task: predictions and targets of all held-out records, pooled."""
 
     rows: Array
-    decision: Array
+    prediction: Array
     target: Array
     fold: Array
 
@@ -116,28 +117,31 @@ def summarise(run: Run, *, seed: int = 0) -> Summary:
     for task_name, task in build_tasks(recipe).items():
         task.restore(results[FUSED][folds[0]].states[task_name])
         target = task.encode(records.labels[recipe.tasks[task_name].column], task_name)
-        metric, higher = primary_metric(task)
+        metric = primary_metric(task)
         table: dict[str, tuple[str, Answers]] = {}
-        table["fused"] = ("", _pool(results[FUSED], "all", task_name, target))
+        table["fused"] = ("", _pool(results[FUSED], "all", task, task_name, target))
         for sensor in recipe.modalities if len(recipe.modalities) > 1 else ():
-            table[f"fused without {sensor}"] = ("unplugged at test", _pool(results[FUSED], sensor, task_name, target))
+            table[f"fused without {sensor}"] = (
+                "unplugged at test",
+                _pool(results[FUSED], sensor, task, task_name, target),
+            )
         singles = [arm for arm in results if arm != FUSED]
         for sensor in singles:
-            table[f"{sensor} alone"] = ("", _pool(results[sensor], "all", task_name, target))
+            table[f"{sensor} alone"] = ("", _pool(results[sensor], "all", task, task_name, target))
         if singles:
             best = {fold: _best(results, singles, fold, task, task_name, target) for fold in folds}
             chosen = {fold: results[sensor][fold] for fold, sensor in best.items()}
             picked = ", ".join(dict.fromkeys(best.values()))
-            table["best single"] = (f"chosen on validation: {picked}", _pool(chosen, "all", task_name, target))
-        majority = "majority" if task.outcome == "probabilities" else "mean"
-        table[majority] = ("the training prior", _prior(results[FUSED], task, task_name, target, split))
+            table["best single"] = (f"chosen on validation: {picked}", _pool(chosen, "all", task, task_name, target))
+        baseline = "majority" if task.outcome == "probabilities" else "mean"
+        table[baseline] = ("the training prior", _prior(results[FUSED], task, task_name, target))
         rows = []
         for name, (note, answers) in table.items():
-            scores = bootstrap(
-                task, answers.decision, answers.target, groups[answers.rows], repetitions=REPETITIONS, seed=seed
+            scores = bootstrap_all(
+                task, answers.prediction, answers.target, groups[answers.rows], repetitions=REPETITIONS, seed=seed
             )
             each = [
-                score(task, answers.decision[answers.fold == f], answers.target[answers.fold == f])[metric]
+                score(task, answers.prediction[answers.fold == f], answers.target[answers.fold == f])[metric.name]
                 for f in folds
             ]
             rows.append(ScoreRow(name, note, scores, each))
@@ -145,14 +149,14 @@ def summarise(run: Run, *, seed: int = 0) -> Summary:
         known = _known(fused.target)
         summaries[task_name] = TaskSummary(
             kind=recipe.tasks[task_name].kind,
-            primary=metric,
-            higher_is_better=higher,
+            primary=metric.name,
+            higher_is_better=metric.better == "higher",
             classes=tuple(task.classes),
             labelled=int(known.sum()),
             groups=len(np.unique(groups[fused.rows][known])),
             rows=rows,
             answers={name: answers for name, (_, answers) in table.items()},
-            by_group=_by_group(task, metric, fused, groups, names),
+            by_group=_by_group(task, metric.name, fused, groups, names),
         )
     return Summary(recipe.name, recipe.data.split.by, folds, summaries)
 
@@ -167,10 +171,10 @@ def write_summary(run: Run, summary: Summary) -> None:
     }
     for task_name, task in summary.tasks.items():
         for model, answers in task.answers.items():
-            for row, decision, target, fold in zip(
-                answers.rows, answers.decision, answers.target, answers.fold, strict=True
+            for row, answer, target, fold in zip(
+                answers.rows, answers.prediction, answers.target, answers.fold, strict=True
             ):
-                truth, predicted, probability = _said(task, decision, target)
+                truth, predicted, probability = _said(task, answer, target)
                 values = (
                     model,
                     task_name,
@@ -188,34 +192,37 @@ def write_summary(run: Run, summary: Summary) -> None:
     write_atomically(run.folder / "predictions.parquet", buffer.getvalue())
 
 
-def _pool(results: Mapping[int, FoldResult], condition: str, task: str, target: Array) -> Answers:
-    rows = np.concatenate([result.rows["test"] for result in results.values()])
-    decision = np.concatenate([result.decisions["test"][condition][task] for result in results.values()])
-    fold = np.concatenate([np.full(len(result.rows["test"]), number) for number, result in results.items()])
-    return Answers(rows, decision, target[rows], fold)
+def _pool(results: Mapping[int, FoldResult], condition: str, task: Task, name: str, target: Array) -> Answers:
+    decision = np.concatenate([result.decisions["test"][condition][name] for result in results.values()])
+    return _answers(results, as_prediction(task, decision), target)
 
 
-def _prior(results: Mapping[int, FoldResult], task: Task, name: str, target: Array, split: Split) -> Answers:
-    rows = np.concatenate([result.rows["test"] for result in results.values()])
-    fold = np.concatenate([np.full(len(result.rows["test"]), number) for number, result in results.items()])
+def _prior(results: Mapping[int, FoldResult], task: Task, name: str, target: Array) -> Answers:
+    """What each fold's training labels alone would answer."""
     parts = []
-    for number, result in results.items():
+    for result in results.values():
         task.restore(result.states[name])
-        task.fit(target[split.folds[number].train], name)
-        parts.append(np.repeat(np.asarray(task.prior())[None], len(result.rows["test"]), 0))
-    return Answers(rows, np.concatenate(parts), target[rows], fold)
+        parts.append(majority(task, len(result.rows["test"])))
+    return _answers(results, np.concatenate(parts), target)
+
+
+def _answers(results: Mapping[int, FoldResult], prediction: Array, target: Array) -> Answers:
+    rows = np.concatenate([result.rows["test"] for result in results.values()])
+    fold = np.concatenate([np.full(len(result.rows["test"]), number) for number, result in results.items()])
+    return Answers(rows, prediction, target[rows], fold)
 
 
 def _best(
     results: Mapping[str, Mapping[int, FoldResult]], singles: list[str], fold: int, task: Task, name: str, target: Array
 ) -> str:
-    metric, higher = primary_metric(task)
+    """The sensor that scores best alone on a fold's validation records."""
+    metric = primary_metric(task)
     scores = {}
     for sensor in singles:
         result = results[sensor][fold]
-        value = score(task, result.decisions["validation"]["all"][name], target[result.rows["validation"]])[metric]
-        scores[sensor] = value if higher else -value
-    return choose_best_single(scores)
+        answers = as_prediction(task, result.decisions["validation"]["all"][name])
+        scores[sensor] = score(task, answers, target[result.rows["validation"]])[metric.name]
+    return choose_best_single(scores, metric.better)
 
 
 def _by_group(
@@ -226,7 +233,7 @@ def _by_group(
     return {
         names[g]: (
             int((known & (member == g)).sum()),
-            score(task, answers.decision[member == g], answers.target[member == g])[metric],
+            score(task, answers.prediction[member == g], answers.target[member == g])[metric],
         )
         for g in np.unique(member)
         if (known & (member == g)).any()
@@ -237,17 +244,17 @@ def _known(target: Array) -> Array:
     return ~np.isnan(target.reshape(len(target), -1)).any(1)
 
 
-def _said(task: TaskSummary, decision: Array, target: Array) -> tuple[str | None, str, float | None]:
+def _said(task: TaskSummary, answer: Array, target: Array) -> tuple[str | None, str, float | None]:
     """Target, prediction and its probability as text."""
     missing = bool(np.isnan(target).any())
     if not task.classes:
-        return None if missing else f"{float(target):g}", f"{float(decision[0]):g}", None
-    if decision.ndim == 2:  # a yes or no per label
-        labels = [c for c, yes in zip(task.classes, decision[:, 1] > decision[:, 0], strict=True) if yes]
+        return None if missing else f"{float(target):g}", f"{float(answer[0]):g}", None
+    if answer.ndim == 2:  # a yes or no per label
+        labels = [c for c, yes in zip(task.classes, answer[:, 1] > 0.5, strict=True) if yes]
         truth = None if missing else ";".join(c for c, yes in zip(task.classes, target > 0.5, strict=True) if yes)
         return truth, ";".join(labels), None
-    best = int(decision.argmax())
-    return None if missing else task.classes[int(target)], task.classes[best], float(np.exp(decision[best]))
+    best = int(answer.argmax())
+    return None if missing else task.classes[int(target)], task.classes[best], float(answer[best])
 
 
 def _plain(value: Any) -> Any:

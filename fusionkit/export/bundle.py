@@ -140,9 +140,15 @@ def _manifest(trained: Trained, sensors: Mapping[str, SensorInput], opset: int) 
             "unit": stored.unit,
             "normalise": trained.recipe.modalities[name].normalise.model_dump(mode="json"),
             "statistics": None if sensor.statistics is None else list(sensor.statistics),
+            "stored": describe_stored(stored),
         }
     tasks = {
-        name: {"kind": trained.recipe.tasks[name].kind, "classes": list(task.classes), "outcome": task.outcome}
+        name: {
+            "kind": trained.recipe.tasks[name].kind,
+            "classes": list(task.classes),
+            "outcome": task.outcome,
+            "state": task.state(),
+        }
         for name, task in trained.tasks.items()
     }
     versions = {package: importlib.metadata.version(package) for package in ("torch", "onnx", "onnxruntime", "numpy")}

@@ -117,7 +117,7 @@ def export_onnx(deployed: Deployed, example: list[Tensor], opset: int) -> bytes:
                 verbose=False,
                 optimize=True,
             )
-    except Exception as error:  # the exporter raises many kinds
+    except Exception as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ExportError(f"the model must export to ONNX, but {reason[:300]}") from error
     assert program is not None

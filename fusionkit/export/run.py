@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,17 @@ class Exported:
     size: int
     parity: Parity
     latency_ms: tuple[float, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "path": str(self.path),
+            "bytes": self.size,
+            "parity": self.parity.largest,
+            "cases": self.parity.cases,
+            "p50_ms": self.latency_ms[0],
+            "p99_ms": self.latency_ms[1],
+        }
 
     def say(self) -> str:
         """A line for people."""

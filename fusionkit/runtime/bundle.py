@@ -55,9 +55,7 @@ def read_bundle(path: str | Path) -> Bundle:
             try:
                 with archive.open(entry) as file:
                     content = file.read(entry.file_size + 1)
-            except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, ValueError, EOFError) as error:
-                raise BundleError(f"{path}: {name!r} must be readable, but {error}") from None
-            except Exception as error:  # zlib.error has no common base with the rest
+            except Exception as error:  # noqa: BLE001 - zlib.error, BadZipFile, OSError, EOFError: no common root
                 raise BundleError(f"{path}: {name!r} must be readable, but {error}") from None
             if len(content) != entry.file_size:
                 raise BundleError(f"{path}: {name!r} must have {entry.file_size} bytes, but has others")

@@ -37,7 +37,7 @@ class Session:
             self._session = onnxruntime.InferenceSession(
                 bundle.files["model.onnx"], options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # ONNX Runtime has many error classes and no public root
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime has many error classes and no public root
             raise BundleError(f"{bundle.path}: model.onnx must load, but {str(error).splitlines()[0]}") from None
         self._inputs = {node.name: node for node in self._session.get_inputs()}
         self._tokenizers: dict[str, Any] = {}

@@ -15,7 +15,7 @@ from fusionkit.core.modality import Array, Modality
 from fusionkit.data.loading import Loader
 from fusionkit.data.splits import Fold
 from fusionkit.evaluation.metrics import primary_metric, score
-from fusionkit.evaluation.predict import outputs, predict
+from fusionkit.evaluation.predict import outputs, predict, prediction
 from fusionkit.fusion.model import Output
 from fusionkit.heads.task import Task
 from fusionkit.recipe.build import build_model, build_tasks
@@ -210,12 +210,12 @@ class _Validation:
         entry = {"validation_loss": float(self.objective.combine(whole, target))}
         errors = []
         for name, task in self.objective.tasks.items():
-            metric, higher = primary_metric(task)
-            decision = whole.decisions[name].double().cpu().numpy()
-            value = score(task, decision, self.targets[name][self.rows])[metric]
-            entry[f"validation_{name}_{metric}"] = value
+            metric = primary_metric(task)
+            answers = prediction(task, whole.decisions[name].double().cpu().numpy())
+            value = score(task, answers, self.targets[name][self.rows])[metric.name]
+            entry[f"validation_{name}_{metric.name}"] = value
             if math.isfinite(value):
-                errors.append(self.objective.weights[name] * (-value if higher else value))
+                errors.append(self.objective.weights[name] * (value if metric.better == "lower" else -value))
         if self.monitor == "score" and errors:
             return float(np.sum(errors)), entry
         return entry["validation_loss"], entry

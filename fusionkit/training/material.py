@@ -59,11 +59,18 @@ def cache_folder(recipe: Recipe) -> Path:
     return Path(recipe.data.cache) if recipe.data.cache else Path(recipe.run.dir) / ".cache"
 
 
-def open_study(recipe: Recipe, report: Report | None = None) -> Study:
-    """Make the study of a recipe, or open the one made before from the same files and settings."""
+def open_study(recipe: Recipe, report: Report | None = None, *, expected: Mapping[str, Stored] | None = None) -> Study:
+    """Make the study of a recipe, or open the one made before from the same files and settings.
+
+    Args:
+        recipe: says where the data lie and which sensors it has.
+        report: hears of progress.
+        expected: refuse sensors that are stored otherwise (rate, channels) than a trained model knows them.
+    """
     source = build_source(recipe)
     sensors = sensor_columns(recipe, build_modalities(recipe))
-    return open_or_ingest(source, sensors, label_columns(recipe, source), cache_folder(recipe), progress=report)
+    labels = label_columns(recipe, source)
+    return open_or_ingest(source, sensors, labels, cache_folder(recipe), expected=expected, progress=report)
 
 
 class Material:

@@ -14,7 +14,7 @@ import torch
 
 import fusionkit
 from fusionkit.core.errors import ConfigError, DataError
-from fusionkit.core.modality import Stored
+from fusionkit.core.recording import Stored, describe_stored, restore_stored
 from fusionkit.data.guard import check_straddling
 from fusionkit.data.splits import Split, make_split
 from fusionkit.data.study import Study
@@ -70,10 +70,7 @@ class Run:
     @property
     def stored(self) -> dict[str, Stored]:
         """What the study knew of each sensor."""
-        return {
-            name: Stored(**{**s, "channels": tuple(s["channels"]), "item": tuple(s["item"])})
-            for name, s in self.facts["sensors"].items()
-        }
+        return {name: restore_stored(described) for name, described in self.facts["sensors"].items()}
 
     @property
     def study(self) -> Path:
@@ -212,16 +209,7 @@ def _split(run: Run, recipe: Recipe, study: Study) -> Split:
 def _write_facts(
     run: Run, recipe: Recipe, study: Study, material: Material, device: torch.device, notes: Sequence[str]
 ) -> None:
-    sensors = {}
-    for name, stored in material.stored.items():
-        sensors[name] = {
-            "sample_rate": stored.sample_rate,
-            "channels": list(stored.channels),
-            "unit": stored.unit,
-            "item": list(stored.item),
-            "dtype": stored.dtype,
-            "longest": stored.longest,
-        }
+    sensors = {name: describe_stored(stored) for name, stored in material.stored.items()}
     before = run.facts if (run.folder / "run.json").exists() else {}
     facts = {
         **before,

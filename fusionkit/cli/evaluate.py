@@ -1,0 +1,48 @@
+"""`fusionkit evaluate`: how good is a run or a bundle?"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    trained: Annotated[Path, typer.Argument(help="a run folder or a bundle")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="other data: data.path=... (a run without any: its own)"),
+    ] = None,
+    without: Annotated[list[str] | None, typer.Option("--without", help="unplug this sensor (may be repeated)")] = None,
+    fold: Annotated[int, typer.Option(help="which fold's model answers about other data")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Score a run on its own held-out records, or a run or bundle on other data with labels.
+
+    Example:
+        fusionkit evaluate runs/manifest/20261122-101500
+        fusionkit evaluate model.fusion data.path=new/manifest.csv --without audio
+    """
+    from dataclasses import asdict
+
+    from fusionkit.cli.output import console, print_json
+    from fusionkit.cli.tables import print_intervals, print_scores
+    from fusionkit.evaluation.other_data import ask, open_trained, score_answers
+    from fusionkit.evaluation.summary import summarise
+    from fusionkit.training.run import Run
+
+    screen = console()
+    if trained.is_dir() and not overrides and not without:
+        summary = summarise(Run.open(trained))
+        print_json(summary.as_dict()) if as_json else print_scores(screen, summary)
+        return
+    asked = open_trained(trained, overrides or (), fold=fold)
+    answered = ask(asked, absent=without or ())
+    scores = score_answers(asked, answered)
+    if as_json:
+        print_json(
+            {task: {name: asdict(interval) for name, interval in found.items()} for task, found in scores.items()}
+        )
+        return
+    for note in answered.notes:
+        screen.print(f"note: {note}")
+    print_intervals(screen, scores)

@@ -1,0 +1,32 @@
+"""`fusionkit export`: one file of a run that predicts without torch."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="a run folder")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="where the bundle goes")] = Path("model.fusion"),
+    fold: Annotated[int | None, typer.Option(help="which fold's model; by default the first")] = None,
+    opset: Annotated[int | None, typer.Option(min=18, help="version of the ONNX operators")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Write a bundle: raw windows and presence flags in, probabilities out, front ends inside the graph.
+
+    Its answers are compared with torch's for batch 1 and N and every subset of sensors; it is refused above the
+    recipe's ``export.tolerance``.
+
+    Example:
+        fusionkit export runs/quickstart/20261122-101500 -o model.fusion
+    """
+    from fusionkit.cli.output import print_json
+    from fusionkit.export.run import export_run
+    from fusionkit.training.run import Run
+
+    made = export_run(Run.open(run), output, fold=fold, opset=opset)
+    if as_json:
+        print_json(made.as_dict())
+    else:
+        print(made.say())

@@ -1,0 +1,39 @@
+"""`fusionkit show`: what a recipe means."""
+
+from typing import Annotated
+
+import typer
+
+
+def show(
+    recipe: Annotated[str, typer.Argument(help="a shipped recipe, a path, or a run folder")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="changes to the recipe")] = None,
+    full: Annotated[bool, typer.Option("--recipe", help="also print the recipe with every default")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Draw a recipe's graph, and print shapes and parameter counts per node where its data can be read.
+
+    Example:
+        fusionkit show quickstart fusion.kind=concat
+        fusionkit show manifest data.path=lab/manifest.csv
+    """
+    from fusionkit.cli.output import console, print_json
+    from fusionkit.evaluation.describe import describe
+    from fusionkit.fusion.draw import tree
+    from fusionkit.recipe.load import load_recipe, open_values
+    from fusionkit.recipe.write import dump_recipe
+
+    read = load_recipe(recipe, overrides or (), complete=False)
+    missing = open_values(read)
+    notes = {} if missing else describe(read)
+    if as_json:
+        print_json({"recipe": read.resolved(), "nodes": notes})
+        return
+    screen = console()
+    screen.print(tree(read.graph, {name: note["text"] for name, note in notes.items()}))
+    for key in missing:
+        screen.print(f"to give on the command line: {key}=VALUE (then shapes and parameters are shown too)")
+    if notes:
+        screen.print(f"parameters in all: {sum(note['parameters'] for note in notes.values()):,}")
+    if full:
+        print(dump_recipe(read), end="")

@@ -1,0 +1,208 @@
+"""Ask a run or a bundle about data it has not seen: the same sensors, another table."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fusionkit.core.errors import ConfigError, UnknownNameError
+from fusionkit.core.levels import Batch, Features, Window
+from fusionkit.core.modality import Array, Modality
+from fusionkit.core.recording import Stored, restore_stored
+from fusionkit.data.loading import Loader, LoaderInput
+from fusionkit.data.study import Study
+from fusionkit.evaluation.intervals import Interval, bootstrap_all
+from fusionkit.evaluation.predict import prediction, unplug
+from fusionkit.heads.task import Task
+from fusionkit.recipe.build import build_modalities, build_tasks
+from fusionkit.recipe.load import load_recipe, parse_recipe
+from fusionkit.recipe.sections import Recipe
+from fusionkit.runtime import Bundle, Session, read_bundle
+from fusionkit.training.material import Material, Report, build_source, open_study
+from fusionkit.training.run import Run
+from fusionkit.training.trained import load_trained
+
+
+class Predictor(Protocol):
+    """Answers batches of windows: predictions by task, probabilities or values."""
+
+    def __call__(self, batch: Batch) -> dict[str, Array]: ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What can be asked: the recipe (pointed at the new data), its fitted sensors and tasks, and who answers."""
+
+    recipe: Recipe
+    modalities: dict[str, Modality]
+    tasks: dict[str, Task]
+    stored: dict[str, Stored]
+    predictor: Predictor
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Predictions of every record by task, the records they are about, and which of them may be scored."""
+
+    study: Study
+    predictions: dict[str, Array]
+    scored: Array
+    notes: list[str]
+
+
+def open_trained(where: Path, overrides: Sequence[str] = (), *, fold: int = 0, device: str = "cpu") -> Asked:
+    """Take up a run folder or a bundle, and point its recipe at other data with ``data.path=...``.
+
+    Raises:
+        DataError: it is neither, or the fold is not trained.
+        ConfigError: an override changes what was trained.
+    """
+    allowed = ("data.", "run.", "train.device")
+    wrong = [text for text in overrides if not text.startswith(allowed)]
+    if wrong:
+        raise ConfigError(f"only data.*, run.* and train.device may be changed after training, but got {wrong}")
+    if where.is_dir():
+        run = Run.open(where)
+        trained = load_trained(run, fold, device=torch.device(device))
+        recipe = load_recipe(str(run.folder / "recipe.yaml"), overrides)
+        answer = _TorchPredictor(trained.model, trained.tasks, torch.device(device))
+        return Asked(recipe, trained.modalities, trained.tasks, trained.stored, answer)
+    return _open_bundle(read_bundle(where), overrides)
+
+
+def ask(asked: Asked, *, absent: Sequence[str] = (), labels: bool = True, report: Report | None = None) -> Answered:
+    """Read the new data and answer for every record.
+
+    Args:
+        asked: see `open_trained`.
+        absent: sensors to unplug; their columns are not read.
+        labels: whether the tasks' columns must be there.
+        report: hears of progress.
+
+    Raises:
+        DataError: the data do not fit what was trained (rates, channels), or cannot be read.
+        UnknownNameError: an absent sensor is none of the recipe's.
+    """
+    recipe = asked.recipe
+    for name in absent:
+        if name not in recipe.modalities:
+            raise UnknownNameError("sensor", name, recipe.modalities)
+    here = {name: entry for name, entry in recipe.modalities.items() if name not in absent}
+    if not here:
+        raise ConfigError(f"at least one sensor must be left, but {sorted(absent)} are all of them")
+    columns = build_source(recipe).columns()
+    tasks = {n: e for n, e in recipe.tasks.items() if labels or e.column in columns}
+    seen = replace(recipe, modalities=here, augment={}, tasks=tasks)
+    study = open_study(seen, report, expected={name: asked.stored[name] for name in here})
+    material = Material(seen, study, torch.device("cpu"), report)
+    inputs = {name: LoaderInput(asked.modalities[name], material.statistics(name)) for name in here}
+    loader = Loader(study, inputs, {}, torch.device("cpu"), False)
+    answers: dict[str, list[Array]] = {}
+    for batch in _batches(loader, len(study.records)):
+        for name in absent:
+            batch.inputs[name] = _nothing(asked, name, batch)
+        for task, values in asked.predictor(unplug(batch, absent)).items():
+            answers.setdefault(task, []).append(values)
+    return Answered(
+        study, {task: np.concatenate(parts) for task, parts in answers.items()}, ~material.excluded, material.notes
+    )
+
+
+def score_answers(asked: Asked, answered: Answered, *, seed: int = 0) -> dict[str, dict[str, Interval]]:
+    """Every metric of every task, with intervals over subjects."""
+    records = answered.study.records
+    groups = records.group("subject")
+    keep = np.flatnonzero(answered.scored)
+    scores = {}
+    for name, task in asked.tasks.items():
+        target = task.encode(records.labels[asked.recipe.tasks[name].column], name)
+        scores[name] = bootstrap_all(task, answered.predictions[name][keep], target[keep], groups[keep], seed=seed)
+    return scores
+
+
+@dataclass(frozen=True)
+class _TorchPredictor:
+    model: torch.nn.Module
+    tasks: Mapping[str, Task]
+    device: torch.device
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> dict[str, Array]:
+        decisions = self.model(batch.to(self.device).inputs).decisions
+        return {n: prediction(self.tasks[n], d.double().cpu().numpy()) for n, d in decisions.items()}
+
+
+@dataclass(frozen=True)
+class _BundlePredictor:
+    session: Session
+    tasks: Mapping[str, Task]
+
+    def __call__(self, batch: Batch) -> dict[str, Array]:
+        windows = {name: window for name, window in batch.inputs.items() if isinstance(window, Window)}
+        outputs = self.session.predict(
+            {name: window.values.numpy() for name, window in windows.items()},
+            lengths={name: window.length.numpy() for name, window in windows.items()},
+            present={name: window.present.numpy() for name, window in windows.items()},
+            statistics={
+                name: (window.shift.numpy(), window.scale.numpy())
+                for name, window in windows.items()
+                if window.shift is not None and window.scale is not None
+            },
+        )
+        return {name: _as_prediction(self.tasks[name], values.astype(np.float64)) for name, values in outputs.items()}
+
+
+def _as_prediction(task: Task, values: Array) -> Array:
+    """The bundle gives the yes of every label; metrics want (no, yes)."""
+    return np.stack([1 - values, values], -1) if task.kind == "multi_label" else values
+
+
+def _open_bundle(bundle: Bundle, overrides: Sequence[str]) -> Asked:
+    recipe = parse_recipe(bundle.files["recipe.yaml"].decode(), str(bundle.path), overrides)
+    modalities, tasks = build_modalities(recipe), build_tasks(recipe)
+    for name, modality in modalities.items():
+        prefix = f"files/{name}/"
+        found = {file.removeprefix(prefix): c for file, c in bundle.files.items() if file.startswith(prefix)}
+        if modality.fitted:
+            modality.restore(found)
+    for name, task in tasks.items():
+        task.restore(bundle.manifest["tasks"][name]["state"])
+    stored = {name: restore_stored(described["stored"]) for name, described in bundle.manifest["sensors"].items()}
+    return Asked(recipe, modalities, tasks, stored, _BundlePredictor(Session(bundle), tasks))
+
+
+def _batches(loader: Loader, count: int, size: int = 64) -> Iterator[Batch]:
+    for rows in np.array_split(np.arange(count), max(1, -(-count // size))):
+        yield loader.batch(torch.from_numpy(rows))
+
+
+def _nothing(asked: Asked, name: str, like: Batch) -> Window | Features:
+    """A window of an unplugged sensor: zeros of the right shape."""
+    modality, stored = asked.modalities[name], asked.stored[name]
+    window = modality.window(np.zeros((stored.longest, *stored.item), stored.dtype))
+    size = len(next(iter(like.inputs.values())).present)
+    values: Tensor = torch.from_numpy(np.zeros((size, *window.shape), window.dtype))
+    absent = torch.zeros(size, dtype=torch.bool)
+    return Window(values, torch.zeros(size, dtype=torch.int64), absent)
+
+
+def table(asked: Asked, answered: Answered) -> Iterable[dict[str, object]]:
+    """A row per record: id, and by task the answer with its probability."""
+    for row, name in enumerate(answered.study.records.id):
+        line: dict[str, object] = {"id": name}
+        for task_name, task in asked.tasks.items():
+            values = answered.predictions[task_name][row]
+            if task.outcome == "value":
+                line[task_name] = float(values[0])
+            elif values.ndim == 2:
+                yes = values[:, 1]
+                line[task_name] = ";".join(c for c, p in zip(task.classes, yes, strict=True) if p > 0.5)
+                line.update({f"{task_name}_{c}": float(p) for c, p in zip(task.classes, yes, strict=True)})
+            else:
+                line[task_name] = task.classes[int(values.argmax())]
+                line.update({f"{task_name}_{c}": float(p) for c, p in zip(task.classes, values, strict=True)})
+        yield line
