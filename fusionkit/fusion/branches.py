@@ -45,7 +45,7 @@ class BranchNorm(nn.Module):
         return F.layer_norm(x, x.shape[-1:]) * self.weight[:, None, None] + self.bias[:, None, None]
 
 
-def masked_softmax(scores: Float[Tensor, "*rows key"], mask: Bool[Tensor, "*#rows key"]) -> Float[Tensor, "*rows key"]:
+def masked_softmax(scores: Float[Tensor, "*rows key"], mask: Bool[Tensor, "... key"]) -> Float[Tensor, "*rows key"]:
     """Softmax over the keys that ``mask`` shows; all zeros where it shows none."""
     weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1)
     return weights.masked_fill(~mask, 0.0)

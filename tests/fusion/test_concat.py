@@ -115,7 +115,9 @@ def test_pca_by_hand():
     rows.add(torch.tensor([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]))
     pca = PrincipalComponents(2, 1)
     pca.fit(rows)
-    torch.testing.assert_close(pca(torch.tensor([[0.0, 0.0], [2.0, 2.0]])).flatten(), torch.tensor([-1.0, 1.0]) * 2**0.5)
+    torch.testing.assert_close(
+        pca(torch.tensor([[0.0, 0.0], [2.0, 2.0]])).flatten(), torch.tensor([-1.0, 1.0]) * 2**0.5
+    )
 
 
 def test_the_fused_pca_sees_real_bins_of_training_records_only():

@@ -1,0 +1,126 @@
+"""Layers with weights of their own for every branch: against torch's own layers, one branch at a time."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fusionkit.core.errors import ConfigError
+from fusionkit.fusion.branches import (
+    BranchLinear,
+    BranchLSTM,
+    BranchNorm,
+    CausalAttention,
+    masked_softmax,
+    rotate,
+    sinusoid,
+)
+
+
+def shaken(module):
+    """No weight at its tidy start."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return module.double()
+
+
+def states(branches=3, batch=2, steps=5, dim=8):
+    return torch.randn(branches, batch, steps, dim, dtype=torch.float64)
+
+
+def everything(x):
+    return torch.ones(x.shape[:3], dtype=torch.bool)
+
+
+def test_linear_and_norm_equal_one_layer_a_branch():
+    x, linear, norm = states(), shaken(BranchLinear(3, 8, 6)), shaken(BranchNorm(3, 8))
+    for m in range(3):
+        torch.testing.assert_close(linear(x)[m], F.linear(x[m], linear.weight[m].T, linear.bias[m]))
+        torch.testing.assert_close(norm(x)[m], F.layer_norm(x[m], (8,), norm.weight[m], norm.bias[m]))
+
+
+@pytest.mark.parametrize("groups", [4, 2, 1])
+def test_grouped_query_attention_equals_torchs(groups):
+    """With as many groups as heads it is multi-head attention, with one group multi-query attention."""
+    x, attend = states(), shaken(CausalAttention(3, 8, 4, groups, rotary=False))
+    got = attend(x, everything(x))
+    for m in range(3):
+        q, k, v = F.linear(x[m], attend.qkv.weight[m].T, attend.qkv.bias[m]).split([8, 2 * groups, 2 * groups], -1)
+        q = q.reshape(2, 5, 4, 2).transpose(1, 2)
+        k, v = (part.reshape(2, 5, groups, 2).transpose(1, 2) for part in (k, v))
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        expected = F.linear(mixed.transpose(1, 2).reshape(2, 5, 8), attend.out.weight[m].T, attend.out.bias[m])
+        torch.testing.assert_close(got[m], expected)
+
+
+def test_steps_that_are_not_real_are_no_keys_and_a_step_without_any_gives_the_bias():
+    x, attend = states(), shaken(CausalAttention(3, 8, 4, 2, rotary=False))
+    mask = torch.tensor([False, True, False, True, True]).expand(3, 2, 5)
+    got = attend(x, mask)
+    short = x[:, :, [1, 3, 4]]
+    torch.testing.assert_close(got[:, :, [1, 3, 4]], attend(short, everything(short)))
+    torch.testing.assert_close(got[:, :, 0], attend.out.bias[:, None].expand(3, 2, 8))
+
+
+def test_rotary_products_depend_on_distance_only_and_keep_lengths():
+    q, k = torch.randn(2, 6, dtype=torch.float64)
+    turned_q, turned_k = (rotate(x.expand(9, 6)) for x in (q, k))
+    products = turned_q @ turned_k.T
+    for distance in range(-5, 6):
+        diagonal = products.diagonal(distance)
+        torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal))
+    torch.testing.assert_close(turned_q.norm(dim=1), q.norm().expand(9))
+    assert torch.equal(turned_q[0], q)
+    angle = torch.tensor(3 * 10000 ** (-2 * 1 / 6), dtype=torch.float64)
+    torch.testing.assert_close(turned_q[3, 1], q[1] * angle.cos() - q[4] * angle.sin(), atol=1e-6, rtol=1e-6)
+
+
+def test_sinusoid_starts_with_zeros_and_ones():
+    table = sinusoid(4, 7, torch.zeros(1))
+    assert table.shape == (4, 7)
+    assert table[0].tolist() == [0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0]
+    torch.testing.assert_close(table[:, 0], torch.arange(4.0).sin())
+
+
+def test_lstm_equals_torchs():
+    x, lstm = states(), shaken(BranchLSTM(3, 8))
+    for m in range(3):
+        plain = nn.LSTM(8, 8, batch_first=True).double()
+        plain.weight_ih_l0.data, plain.bias_ih_l0.data = lstm.input.weight[m].T.detach(), lstm.input.bias[m].detach()
+        plain.weight_hh_l0.data = lstm.recurrent[m].T.detach()
+        plain.bias_hh_l0.data.zero_()
+        torch.testing.assert_close(lstm(x, everything(x))[m], plain(x[m])[0])
+
+
+def test_lstm_steps_over_what_is_not_real():
+    x, lstm = states(), shaken(BranchLSTM(3, 8))
+    mask = torch.tensor([False, True, True, False, True]).expand(3, 2, 5)
+    got = lstm(x, mask)
+    short = x[:, :, [1, 2, 4]]
+    torch.testing.assert_close(got[:, :, [1, 2, 4]], lstm(short, everything(short)))
+    assert got[:, :, 0].abs().sum() == 0
+    assert torch.equal(got[:, :, 3], got[:, :, 2])
+
+
+def test_masked_softmax_sums_to_one_or_is_zero():
+    scores = torch.randn(3, 4)
+    mask = torch.tensor([[True] * 4, [True, False, True, False], [False] * 4])
+    weights = masked_softmax(scores, mask)
+    torch.testing.assert_close(weights.sum(-1), torch.tensor([1.0, 1.0, 0.0]))
+    torch.testing.assert_close(weights[1, [0, 2]], scores[1, [0, 2]].softmax(-1))
+    assert weights[~mask].abs().sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ((8, 3, 1), "heads must divide dim, but 3"),
+        ((8, 4, 3), "kv_groups must divide heads, but 3"),
+        ((6, 2, 1), "even"),
+    ],
+)
+def test_numbers_that_do_not_divide_are_refused(numbers, message):
+    dim, heads, groups = numbers
+    with pytest.raises(ConfigError, match=message):
+        CausalAttention(2, dim, heads, groups, rotary=True)
