@@ -134,7 +134,7 @@ def compute(
     if front_end.shape.trains or any(parameter.requires_grad for parameter in front_end.parameters()):
         raise ConfigError(f"a front end must be deterministic to be cached, but that of {sensor_name} trains")
     windows = Windows(sensor_name, study.sensor(sensor_name), modality)
-    identity = [VERSION, study.digest, study.records.id, sensor_name, modality.kind, key]
+    identity = [VERSION, study.digest, sensor_name, modality.kind, key]
     name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     found = _open(cache, name, len(study.records))
     if found is None:
