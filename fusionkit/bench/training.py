@@ -71,7 +71,7 @@ def _bare(model: _Perceptron, x: Tensor, y: Tensor, epochs: int) -> None:
     model.train()
     for epoch in range(epochs):
         order = torch.randperm(RECORDS).to(x.device)
-        for step, rows in enumerate(order.split(BATCH)):
+        for step, rows in enumerate(torch.split(order, BATCH)):
             loss = F.cross_entropy(model.layers(x[rows]), y[rows])
             loss.backward()  # type: ignore[no-untyped-call]
             for group in optimiser.param_groups:

@@ -20,11 +20,11 @@ def show(
     from fusionkit.cli.output import console, print_json
     from fusionkit.evaluation.describe import describe
     from fusionkit.fusion.draw import tree
-    from fusionkit.recipe.load import load_recipe, open_values
+    from fusionkit.recipe.load import load_recipe
     from fusionkit.recipe.write import dump_recipe
 
     read = load_recipe(recipe, overrides or (), complete=False)
-    missing = open_values(read)
+    missing = read.open
     notes = {} if missing else describe(read)
     if as_json:
         print_json({"recipe": read.resolved(), "nodes": notes})

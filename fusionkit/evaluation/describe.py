@@ -46,7 +46,7 @@ def describe_model(
             parts.append(" x ".join(str(size) for size in stored.item))
         count = 0
         if name in model.front_ends:
-            shape = model.front_ends[name].shape
+            shape = model.front_end(name).shape
             parts.append(f"features {shape.channel} x {shape.subchannel} a step")
             count += _count(model.front_ends[name])
         if name in model.encoders:

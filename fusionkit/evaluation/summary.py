@@ -10,7 +10,6 @@ import pyarrow
 import pyarrow.parquet
 
 from fusionkit.core.modality import Array
-from fusionkit.data.splits import Split
 from fusionkit.data.study import Study
 from fusionkit.evaluation.baselines import choose_best_single, majority
 from fusionkit.evaluation.intervals import Interval, bootstrap_all
@@ -107,7 +106,6 @@ def summarise(run: Run, *, seed: int = 0) -> Summary:
     recipe = run.recipe
     with Study.open(run.study) as study:
         records = study.records
-    split = Split.load(run.folder / "split.json", records)
     groups = records.group(recipe.data.split.by)
     names = records.group_names(recipe.data.split.by)
     folds = run.folds()
@@ -241,7 +239,7 @@ def _by_group(
 
 
 def _known(target: Array) -> Array:
-    return ~np.isnan(target.reshape(len(target), -1)).any(1)
+    return np.asarray(~np.isnan(target.reshape(len(target), -1)).any(1))
 
 
 def _said(task: TaskSummary, answer: Array, target: Array) -> tuple[str | None, str, float | None]:

@@ -17,6 +17,7 @@ import torch
 
 import fusionkit
 from fusionkit.core.levels import Batch, Window
+from fusionkit.core.recording import describe_stored
 from fusionkit.export.graph import Deployed, ExportError, SensorInput, export_onnx, flatten, input_names
 from fusionkit.recipe.build import needs_features
 from fusionkit.recipe.write import dump_recipe
@@ -45,7 +46,7 @@ def sensor_inputs(trained: Trained, batch: Batch) -> dict[str, SensorInput]:
         shape: tuple[int | None, ...] = tuple(window.values.shape[1:])
         if timed:
             shape = (*shape[:-1], None)
-        features = trained.model.front_ends[name].shape if name in needs_features(trained.recipe) else None
+        features = trained.model.front_end(name).shape if name in needs_features(trained.recipe) else None
         normalised = trained.recipe.modalities[name].normalise.kind not in ("none", "training")
         statistics = (features.channel, features.subchannel) if normalised and features is not None else None
         described[name] = SensorInput(shape, window.values.dtype, timed, statistics)
@@ -183,9 +184,8 @@ def _reference(session: Session, inputs: Mapping[str, Window], sensors: Mapping[
     }
     answers = session.predict(arrays, statistics=identity)
     buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer, **{f"input_{k}": v for k, v in arrays.items()}, **{f"output_{k}": v for k, v in answers.items()}
-    )
+    named = {f"input_{k}": v for k, v in arrays.items()} | {f"output_{k}": v for k, v in answers.items()}
+    np.savez_compressed(buffer, allow_pickle=False, **named)
     return buffer.getvalue()
 
 

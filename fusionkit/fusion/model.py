@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,9 @@ from fusionkit.encoders.standardise import Standardise
 from fusionkit.fusion.graph import Graph
 from fusionkit.fusion.modality_dropout import drop_modalities
 from fusionkit.fusion.operation import EarlyFusion, Fittable, IntermediateFusion, LateFusion
+
+
+Level = TypeVar("Level", Window, Features)
 
 
 class Output(NamedTuple):
@@ -106,7 +109,7 @@ class FusionModel(nn.Module):
 
         def stream(name: str) -> Tokens:
             if name not in streams:
-                encoder = self.encoders[name]
+                encoder = cast(Encoder, self.encoders[name])
                 streams[name] = encoder(levels[name] if encoder.level == "window" else feature(name))
             return streams[name]
 
@@ -125,7 +128,7 @@ class FusionModel(nn.Module):
             elif self.merges:
                 branches = {name: self.branch_heads[name](self._readout(name, stream(name))) for name in node.inputs}
                 seen = torch.stack([streams[name].present for name in node.inputs])
-                for task, merge in self.merges.items():
+                for task, merge in cast(Mapping[str, LateFusion], self.merges).items():
                     stacked = torch.stack([branches[name][task] for name in node.inputs])
                     rule = merge.merge_values if task in self.value_tasks else merge.merge_log_probabilities
                     decisions[task] = rule(stacked, seen)
@@ -138,7 +141,7 @@ class FusionModel(nn.Module):
         """Fit what is fitted before gradient training (scalers, PCA), with training records only."""
         for name in self.standardise:
             passing = (self._raw_features(name, batch.inputs[name]) for batch in batches())
-            self.standardise[name].fit(passing)
+            cast(Standardise, self.standardise[name]).fit(passing)
         for node in self.graph.nodes:
             operation = self.operations[node.name] if node.name in self.operations else None
             if node.level == "early" and isinstance(operation, Fittable):
@@ -150,6 +153,17 @@ class FusionModel(nn.Module):
         for batch in batches():
             yield {name: self._features(name, batch.inputs[name], None) for name in names}
 
+    def front_end(self, name: str) -> FrontEnd:
+        """A sensor's front end."""
+        return cast(FrontEnd, self.front_ends[name])
+
+    def _augmented(self, name: str, level: Level, generator: torch.Generator | None, at: str) -> Level:
+        if generator is not None and name in self.augmentations:
+            for augmentation in cast(Iterable[Augmentation], self.augmentations[name]):
+                if augmentation.level == at:
+                    level = augmentation(level, generator)
+        return level
+
     def _readout(self, name: str, tokens: Tokens) -> Tensor:
         operation = self.operations[name] if name in self.operations else None
         vector = operation.readout(tokens) if isinstance(operation, IntermediateFusion) else None
@@ -158,18 +172,13 @@ class FusionModel(nn.Module):
     def _window(self, name: str, level: Window | Features, generator: torch.Generator | None) -> Window | Features:
         if isinstance(level, Features):
             return level
-        level = scrub_window(level)
-        if generator is not None and name in self.augmentations:
-            for augmentation in self.augmentations[name]:
-                if augmentation.level == "window":
-                    level = augmentation(level, generator)
-        return level
+        return self._augmented(name, scrub_window(level), generator, "window")
 
     def _raw_features(self, name: str, level: Window | Features) -> Features:
         if isinstance(level, Features):
             return level
         level = scrub_window(level)
-        front_end = self.front_ends[name]
+        front_end = self.front_end(name)
         if torch.is_autocast_enabled(level.values.device.type):  # logarithms of microvolts want float32
             with torch.autocast(level.values.device.type, enabled=False):
                 values, mask = front_end(level.values, level.length)
@@ -186,8 +195,4 @@ class FusionModel(nn.Module):
         features = self._raw_features(name, level)
         if name in self.standardise:
             features = self.standardise[name](features)
-        if generator is not None and name in self.augmentations:
-            for augmentation in self.augmentations[name]:
-                if augmentation.level == "features":
-                    features = augmentation(features, generator)
-        return features
+        return self._augmented(name, features, generator, "features")

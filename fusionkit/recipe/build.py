@@ -104,11 +104,11 @@ def build_model(
             if node.level == "early":
                 inputs = {name: shapes[name] for name in node.inputs}
                 operations[node.name] = early = registry.fusion.build(node.kind, node.options, inputs, duration)
-                options = dict(node.encoder or {})
-                kind = options.pop("kind", "mlp")
+                early_options = dict(node.encoder or {})
+                kind = early_options.pop("kind", "mlp")
                 if registry.encoders.get(kind).level != "features":
                     raise ConfigError(f"an early node's encoder must take features, but {kind!r} takes windows")
-                encoders[node.name] = registry.encoders.build(kind, options, early.shape, dim)
+                encoders[node.name] = registry.encoders.build(kind, early_options, early.shape, dim)
             elif node.level == "intermediate":
                 widths = dict.fromkeys(node.inputs, dim)
                 operations[node.name] = registry.fusion.build(node.kind, node.options, widths, dim, duration)
@@ -126,10 +126,7 @@ def build_model(
         branch_heads={name: _build_heads(recipe, merged, dim) for name in branches},
         heads={name: _build_heads(recipe, read, dim) for name, read in direct.items()},
         augmentations={
-            name: [
-                registry.augment.build(entry["kind"], {k: v for k, v in entry.items() if k != "kind"})
-                for entry in entries
-            ]
+            name: [registry.augment.build(entry.kind, entry.options) for entry in entries]
             for name, entries in recipe.augment.items()
         },
         modality_dropout=recipe.train.modality_dropout if len(graph.modalities) > 1 else 0.0,

@@ -95,7 +95,7 @@ def train_fold(
     model = build_model(recipe, modalities, material.stored, tasks).to(material.device)
     loader = material.loader(recipe, modalities, targets)
     if not (folder / "last.safetensors").exists():
-        chunks = torch.from_numpy(fold.train).split(256)
+        chunks = torch.split(torch.from_numpy(fold.train), 256)
         generator = torch.Generator().manual_seed(derive_seed("fit", seed))
         model.fit(lambda: (loader.batch(chunk) for chunk in chunks), generator)
     objective = TaskObjective(model, tasks, {name: entry.weight for name, entry in recipe.tasks.items()})
@@ -120,10 +120,11 @@ def train_fold(
         seed=seed,
         device=material.device,
         folder=folder,
-        validate=_validation(objective, loader, held_out, targets, settings.monitor, listener)
+        validate=_Validation(objective, loader, held_out, targets, settings.monitor)
         if len(held_out)
         else None,
         progress=listener.step,
+        on_epoch=listener.epoch,
         stop=stop,
         name_rows=lambda rows: (
             ", ".join(records.id[row] for row in rows[:8].tolist()) + (", ..." if len(rows) > 8 else "")
@@ -195,10 +196,9 @@ class _Validation:
         rows: Array,
         targets: dict[str, Array],
         monitor: str,
-        listener: Listener,
     ) -> None:
         self.objective, self.loader, self.rows, self.targets = objective, loader, rows, targets
-        self.monitor, self.listener = monitor, listener
+        self.monitor = monitor
 
     @torch.no_grad()
     def __call__(self) -> tuple[float, dict[str, float]]:
