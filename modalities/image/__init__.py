@@ -1,0 +1,10 @@
+"""Images: reading, patches, augmentations."""
+
+from .augment import Affine as Affine
+from .augment import Brightness as Brightness
+from .augment import Cutout as Cutout
+from .augment import Flip as Flip
+from .augment import ImageNoise as ImageNoise
+from .augment import Shift as Shift
+from .front_end import Patches as Patches
+from .reader import Image as Image

@@ -1,0 +1,42 @@
+"""A byte-level BPE vocabulary, learned from training sentences and kept as one JSON file."""
+
+import json
+from collections.abc import Iterable
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+RESERVED = ("[pad]", "[drop]")
+PADDING, DROPPED = 0, 1
+
+
+def train_vocabulary(
+    sentences: Iterable[str], *, size: int, min_frequency: int, max_tokens: int, lowercase: bool
+) -> Tokenizer:
+    """Learn merges of bytes into tokens; the same sentences in the same order give the same file.
+
+    Every byte is a token, so nothing is unknown. Ids 0 (padding) and 1 (dropped, see `TokenDrop`) are kept free: no
+    sentence can hold them, not even one that spells them out. The tokenizer cuts after ``max_tokens`` itself, so that
+    whoever loads the file alone gets the ids that the model was trained on.
+
+    Args:
+        sentences: what to learn from.
+        size: most tokens, the 258 for bytes and reserved ids included.
+        min_frequency: how often a pair must occur to become a token.
+        max_tokens: where a sentence is cut.
+        lowercase: whether upper case is folded.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), *([normalizers.Lowercase()] if lowercase else [])])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        min_frequency=min_frequency,
+        special_tokens=list(RESERVED),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(sentences, trainer)
+    tokenizer.enable_truncation(max_tokens)
+    document = json.loads(tokenizer.to_str())
+    document["added_tokens"] = []  # or "[pad]" in a sentence would become padding
+    return Tokenizer.from_str(json.dumps(document))
