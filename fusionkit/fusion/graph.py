@@ -118,7 +118,7 @@ class _Reading:
         nodes: dict[str, Node | None] = {}  # None: known by name, broken otherwise
         for name, entry in entries.items():
             nodes[name] = self._node(name, entry, nodes.keys() | entries.keys(), "" if short else f"graph.{name}.")
-        order = self._order({name: node for name, node in nodes.items() if node is not None})
+        order = self._order(nodes)
         if order is not None and entries:
             self._check_levels(nodes)
             self._check_ends(nodes)
@@ -249,21 +249,23 @@ class _Reading:
             )
         return {"kind": kind, **self._options(cls, options, f"{path}.")}
 
-    def _order(self, nodes: Mapping[str, Node]) -> list[str] | None:
+    def _order(self, nodes: Mapping[str, Node | None]) -> list[str] | None:
         """Names so that each comes after its inputs, otherwise in the recipe's order; None where there is a cycle."""
+        waiting = {
+            name: {one for one in node.inputs if nodes.get(one) is not None and one not in self.modalities}
+            for name, node in nodes.items()
+            if node is not None
+        }
         order: list[str] = []
-        while len(order) < len(nodes):
-            ready = [
-                name
-                for name, node in nodes.items()
-                if name not in order and all(one in order or one not in nodes for one in node.inputs)
-            ]
-            if not ready:
-                cycle = _cycle({name: node for name, node in nodes.items() if name not in order})
+        while waiting:
+            ready = next((name for name, before in waiting.items() if before <= set(order)), None)
+            if ready is None:
+                cycle = _cycle({name: before - set(order) for name, before in waiting.items()})
                 message = f"a graph may have no cycle, but {' -> '.join(cycle)}"
                 self.problems.append((f"graph.{cycle[0]}.inputs", message))
                 return None
-            order.append(ready[0])
+            order.append(ready)
+            del waiting[ready]
         return order
 
     def _check_levels(self, nodes: Mapping[str, Node | None]) -> None:
@@ -282,7 +284,7 @@ class _Reading:
                     self.problems.append((where, message))
 
     def _check_ends(self, nodes: Mapping[str, Node | None]) -> None:
-        if any(node is None for node in nodes.values()):
+        if any(node is None or not node.inputs for node in nodes.values()):
             return  # what a broken node takes is not known
         taken = {one for node in nodes.values() if node is not None for one in node.inputs}
         for name in self.modalities:
@@ -293,11 +295,11 @@ class _Reading:
             self.problems.append(("graph", f"a graph has one end, but no node takes {', '.join(map(repr, ends))}"))
 
 
-def _cycle(nodes: Mapping[str, Node]) -> list[str]:
-    """One cycle in the direction of flow, ``a -> b -> a``, among nodes that all wait for one another."""
-    path = [next(iter(nodes))]
+def _cycle(waiting: Mapping[str, set[str]]) -> list[str]:
+    """One cycle in the direction of flow, ``a -> b -> a``, among nodes of which each waits for another."""
+    path = [next(iter(waiting))]
     while True:
-        before = next(one for one in nodes[path[-1]].inputs if one in nodes)
+        before = min(waiting[path[-1]])
         if before in path:
             return [before, *reversed(path[path.index(before) :])]
         path.append(before)

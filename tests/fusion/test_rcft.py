@@ -296,7 +296,10 @@ def test_absent_values_change_no_bit(options, gone):
 
 @pytest.mark.parametrize("options", VARIANTS)
 def test_gradients_are_finite_and_never_reach_what_is_masked(options):
-    model, batch = make(**options), holes(make_batch())
+    model, batch = (
+        make(widths={"eeg": DIM, "audio": 6, "text": DIM}, **options),
+        holes(make_batch(widths=(DIM, 6, DIM))),
+    )
     for name, part in batch.items():
         real = part.mask & part.present[:, None]
         values = part.values.masked_fill(~real[..., None], NAN).requires_grad_()
@@ -336,17 +339,20 @@ def test_rows_do_not_know_each_other(options):
         torch.testing.assert_close(part.values, whole.values[rows], atol=1e-5, rtol=1e-5)
 
 
-def test_dropout_is_on_the_values_only_and_off_in_eval():
+def test_dropout_is_on_the_values_only_and_off_in_eval(monkeypatch):
     model, batch = make(dropout=0.5), make_batch()
     assert torch.equal(model(batch).values, model(batch).values)
+    values, dropped = [], []
+    for layer in model.layers:
+        layer.value.register_forward_hook(lambda module, args, out: values.append(out))
+    real = F.dropout
+    monkeypatch.setattr(F, "dropout", lambda x, p, training: dropped.append((x, p, training)) or real(x, p, training))
     model.train()
     first, second = model.trace(batch), model.trace(batch)
     assert not torch.equal(first.states, second.states)
     assert torch.equal(first.attention[0], second.attention[0])  # neither its weights nor the path before it
-    with torch.no_grad():
-        for layer in model.layers:
-            layer.value.weight.zero_(), layer.value.bias.zero_()
-    assert torch.equal(model.trace(batch).states, model.trace(batch).states)
+    assert [x is value for (x, _, _), value in zip(dropped, values, strict=True)] == [True] * 4
+    assert {(p, training) for _, p, training in dropped} == {(0.5, True)}
 
 
 def test_tied_layers_are_one_layer():
