@@ -1,6 +1,7 @@
 """Turn a source into a study: every recording is read once, checked, kept as a part, and joined at the end."""
 
 import json
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -139,9 +140,11 @@ def ingest(
     jobs = _plan(source, rows, sensors, expected)
     settings = _settings(source, sensors, labels, jobs, expected)
     with FileLock(f"{path}.lock"):
+        folder = path.with_name(f"{path.name}.parts")
         if path.exists() and study_settings(path) == settings:
+            shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed after its last step but one
             return Study.open(path)
-        with parts_in(path.with_name(f"{path.name}.parts")) as parts:
+        with parts_in(folder) as parts:
             _read_all(jobs, parts, expected, progress, workers)
             made = {
                 name: _joined(sensor, [job for job in jobs if job.sensor is sensor], len(rows), parts, expected)

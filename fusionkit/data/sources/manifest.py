@@ -104,12 +104,13 @@ class Manifest(Source):
     def _found(self, text: str) -> Path:
         try:
             path = (self._folder / text).resolve()
+            inside = not Path(text).is_absolute() and path.is_relative_to(self._folder)
+            folder, file = inside and path.is_dir(), inside and path.is_file()
         except (OSError, RuntimeError) as error:  # a name too long, a loop of links
-            raise DataError(f"must be the path of a file, but got {text[:80]!r} ({error})") from None
-        if Path(text).is_absolute() or not path.is_relative_to(self._folder):
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise DataError(f"must be the path of a file, but got {text[:80]!r} ({reason})") from None
+        if not inside:
             raise DataError(f"a path must stay inside the table's folder, but got {text!r}")
-        if path.is_dir():
-            raise DataError(f"must be a file, but {text!r} is a folder")
-        if not path.is_file():
-            raise DataError(f"no such file: {text!r}")
+        if not file:
+            raise DataError(f"must be a file, but {text!r} is a folder" if folder else f"no such file: {text!r}")
         return path
