@@ -46,9 +46,10 @@ def bootstrap(
 ) -> Interval:
     """Percentile bootstrap of one metric over groups.
 
-    Windows of one person resemble one another, so that drawing windows would make intervals far too narrow: whole
-    groups are drawn with replacement. With few groups the interval is still somewhat too narrow (of intervals at
-    95 %, about 93 % held the truth with 24 groups and 90 % with 10, in our simulation); with one there is none.
+    Windows of one person resemble one another, so that drawing windows makes intervals far too narrow; whole groups
+    are drawn instead, with replacement. In our simulation (accuracy, 30 windows a group, 2000 studies) an interval
+    at 95 % held the truth in 95 % of studies with 60 groups, 93 % with 24, 90 % with 10 and 84 % with 5; drawing
+    windows, in 70 %. With one group there is none.
 
     Args:
         metric: one of `fusionkit.evaluation.metrics.metrics_of`, or any function of prediction and target, which

@@ -106,9 +106,9 @@ def known(prediction: Array, target: Array) -> tuple[Array, Array, Array]:
     fits = prediction.shape[:1] == target.shape[:1] and prediction.ndim in (1, 2, 3)
     if not fits or target.shape[1:] != (prediction.shape[1:2] if prediction.ndim == 3 else ()):
         raise ShapeError(f"predictions must fit targets, but got {prediction.shape} and {target.shape}")
-    keep = ~np.isnan(target.reshape(len(target), -1)).any(axis=1)
+    keep = ~np.isnan(target).any(axis=tuple(range(1, target.ndim)))
     prediction, target = prediction[keep], target[keep]
-    wrong = ~np.isfinite(prediction.reshape(len(prediction), -1)).all(axis=1)
+    wrong = ~np.isfinite(prediction).all(axis=tuple(range(1, prediction.ndim)))
     if wrong.any():
         row = int(np.flatnonzero(keep)[wrong.argmax()])
         raise DataError(f"predictions must be finite, but record {row} has {prediction[wrong.argmax()].tolist()}")
