@@ -37,3 +37,9 @@ def dump(data: Mapping[str, Any]) -> str:
     ordered.update((name, value) for name, value in data.items() if name not in ordered)
     text = yaml.dump(ordered, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
     return str(text)
+
+
+def dump_flow(value: Any) -> str:
+    """Plain data as YAML on one line, to stand behind a key."""
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**9, default_flow_style=True)
+    return str(text).removesuffix("\n").removesuffix("\n...")
