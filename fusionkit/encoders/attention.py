@@ -44,12 +44,13 @@ class MultiHeadAttention(nn.Module):
         self.width = dim // heads
         self.dropout = dropout
         self.query = nn.Linear(dim, dim)
-        self.key = nn.Linear(dim, groups * self.width)
+        self.key = nn.Linear(dim, groups * self.width, bias=False)  # softmax would cancel it
         self.value = nn.Linear(dim, groups * self.width)
         self.out = nn.Linear(dim, dim)
         for linear in (self.query, self.key, self.value, self.out):
             nn.init.xavier_uniform_(linear.weight)
-            nn.init.zeros_(linear.bias)
+            if linear.bias is not None:
+                nn.init.zeros_(linear.bias)
 
     def forward(
         self,

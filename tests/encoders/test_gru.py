@@ -1,0 +1,54 @@
+import torch
+
+from fusionkit.core.levels import Features, FeatureShape
+from fusionkit.encoders.gru import GRUEncoder
+
+
+def plain_gru(gru, x):
+    """One layer, one step at a time, from the equations."""
+    w, u, b, c = gru.weight_ih_l0, gru.weight_hh_l0, gru.bias_ih_l0, gru.bias_hh_l0
+    dim = u.shape[1]
+    state, states = torch.zeros(len(x), dim), []
+    for t in range(x.shape[1]):
+        i, h = x[:, t] @ w.T + b, state @ u.T + c
+        reset = torch.sigmoid(i[:, :dim] + h[:, :dim])
+        update = torch.sigmoid(i[:, dim : 2 * dim] + h[:, dim : 2 * dim])
+        candidate = torch.tanh(i[:, 2 * dim :] + reset * h[:, 2 * dim :])
+        state = (1 - update) * candidate + update * state
+        states.append(state)
+    return torch.stack(states, 1)
+
+
+def run(module, x, mask=None):
+    mask = torch.ones(x.shape[:2], dtype=torch.bool) if mask is None else mask
+    return module(Features(x, mask, torch.ones(len(x), dtype=torch.bool))).values
+
+
+def test_matches_the_equations():
+    module = GRUEncoder(FeatureShape(3, 2), 4).eval()
+    x = torch.randn(2, 7, 3, 2)
+    torch.testing.assert_close(run(module, x), module.norm(plain_gru(module.gru, x.flatten(2))))
+
+
+def test_no_step_sees_a_later_one():
+    module = GRUEncoder(FeatureShape(2, 1), 8, layers=2).eval()
+    x = torch.randn(1, 5, 2, 1)
+    changed = x.clone()
+    changed[0, 3] += 1
+    assert (run(module, changed) != run(module, x)).any(-1).tolist() == [[False, False, False, True, True]]
+
+
+def test_the_scan_of_exporters_is_the_same_network():
+    module = GRUEncoder(FeatureShape(2, 1), 8, layers=2).eval()
+    x = torch.randn(3, 5, 2)
+    torch.testing.assert_close(module._unrolled(x), module.gru(x)[0])
+
+
+def test_a_hidden_step_in_the_middle_enters_as_zeros():
+    module = GRUEncoder(FeatureShape(2, 1), 4).eval()
+    x = torch.randn(1, 3, 2, 1)
+    mask = torch.tensor([[True, False, True]])
+    zeroed = x.clone()
+    zeroed[0, 1] = 0
+    torch.testing.assert_close(run(module, x, mask)[0, 2], run(module, zeroed)[0, 2])
+    assert (run(module, x, mask)[0, 1] == 0).all()
