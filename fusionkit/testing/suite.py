@@ -1,0 +1,203 @@
+"""The suites: which checks there are, in which order, and what rests on what."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from fusionkit.core.errors import ConfigError
+from fusionkit.core.modality import Modality
+from fusionkit.encoders.encoder import Encoder
+from fusionkit.fusion.operation import FusionOperation
+from fusionkit.losses.loss import Loss
+from fusionkit.testing import exported, gradients, losses, masking, rows, sensors, state
+from fusionkit.testing.case import Case
+from fusionkit.testing.cases import sort_cases
+from fusionkit.testing.result import CheckFailed, CheckResult, ConformanceError, NotApplicable
+
+Check = Callable[[Case, nn.Module], None]
+
+# Each check, and the checks without which it says nothing: what differs between two runs differs everywhere.
+CHECKS: dict[Check, tuple[str, ...]] = {
+    rows.output_contract: (),
+    rows.deterministic_in_eval: ("output_contract",),
+    rows.inputs_untouched: ("output_contract",),
+    rows.row_independence: ("deterministic_in_eval",),
+    rows.batch_permutation: ("deterministic_in_eval",),
+    rows.unequal_lengths: ("output_contract",),
+    masking.padding_invariance: ("deterministic_in_eval",),
+    masking.absent_sensor_invariance: ("deterministic_in_eval",),
+    masking.all_but_one_absent: ("deterministic_in_eval", "absent_sensor_invariance"),
+    masking.all_absent: ("padding_invariance", "absent_sensor_invariance", "row_independence"),
+    masking.hidden_gradient: ("padding_invariance", "absent_sensor_invariance"),
+    gradients.parameters_registered: ("output_contract",),
+    gradients.gradient_reaches_parameters: ("parameters_registered",),
+    gradients.optimiser_moves_parameters: ("gradient_reaches_parameters",),
+    gradients.gradient_reaches_inputs: ("absent_sensor_invariance",),
+    gradients.fit_is_seeded: ("parameters_registered",),
+    state.state_dict_round_trip: ("deterministic_in_eval", "parameters_registered"),
+    state.dtypes: ("deterministic_in_eval", "parameters_registered"),
+}
+EXPORTED: dict[Check, tuple[str, ...]] = {
+    exported.torch_export: ("output_contract",),
+    exported.onnx_export: ("torch_export",),
+}
+LOSS: dict[Check, tuple[str, ...]] = {
+    **{check: CHECKS[check] for check in (
+        rows.output_contract, rows.deterministic_in_eval, rows.inputs_untouched, rows.row_independence,
+        rows.batch_permutation, gradients.parameters_registered, gradients.gradient_reaches_parameters,
+        gradients.optimiser_moves_parameters, gradients.gradient_reaches_inputs, state.state_dict_round_trip, state.dtypes,
+    )},
+    losses.right_beats_wrong: ("output_contract",),
+    losses.unit_weights: ("output_contract",),
+}  # fmt: skip
+
+
+def check_fusion(cls: type[FusionOperation], *, export: bool = False, **options: Any) -> list[CheckResult]:
+    """Check a fusion operation of any level against its contract.
+
+    Args:
+        cls: the operation.
+        export: also export it to torch.export and ONNX (half a minute).
+        options: its keyword-only options; where it has no defaults, it needs them.
+
+    Raises:
+        ConformanceError: a check fails; the message names every one, with the numbers.
+        ConfigError: it cannot be built from the options, or takes none of the made inputs.
+
+    Example:
+        >>> from fusionkit.fusion.vote import Vote
+        >>> all(result.outcome != "failed" for result in check_fusion(Vote, rule="product"))
+        True
+    """
+    return _check_streams(cls, export, options)
+
+
+def check_encoder(cls: type[Encoder], *, export: bool = False, **options: Any) -> list[CheckResult]:
+    """Check an encoder of features or windows against its contract.
+
+    Args:
+        cls: the encoder.
+        export: as in `check_fusion`.
+        options: its keyword-only options.
+
+    Raises:
+        ConformanceError: a check fails.
+        ConfigError: as in `check_fusion`.
+    """
+    return _check_streams(cls, export, options)
+
+
+def check_loss(cls: type[Loss], *, export: bool = False, **options: Any) -> list[CheckResult]:
+    """Check a loss against its contract.
+
+    Args:
+        cls: the loss.
+        export: without effect; a loss is not in the exported graph.
+        options: its keyword-only options.
+
+    Raises:
+        ConformanceError: a check fails.
+        ConfigError: an option is wrong.
+    """
+    case = losses.LossCase(cls, options)
+    return _finish(_name(cls), _run(LOSS, case))
+
+
+def check_modality(cls: type[Modality], *, export: bool = False, **options: Any) -> list[CheckResult]:
+    """Check a sensor: its recordings, its windows, its front end, what it refuses.
+
+    Args:
+        cls: the modality.
+        export: also export its front end.
+        options: its keyword-only options.
+
+    Raises:
+        ConformanceError: a check fails.
+        ConfigError: an option is wrong, or it takes none of the made signals.
+    """
+    sensor = sensors.Sensor(cls, options)
+    results = _run(sensors.CHECKS, sensor)
+    if not any(result.outcome == "failed" for result in results):
+        results += _run({**CHECKS, **(EXPORTED if export else {})}, sensors.FrontEndCase(sensor))
+    return _finish(_name(cls), results)
+
+
+def check_component(cls: type, *, export: bool = False, **options: Any) -> list[CheckResult]:
+    """Check a component by the suite of its family.
+
+    Raises:
+        ConfigError: no suite is for such a class.
+        ConformanceError: a check fails.
+    """
+    for base, suite in SUITES.items():
+        if isinstance(cls, type) and issubclass(cls, base):
+            return suite(cls, export=export, **options)
+    raise ConfigError(
+        f"a component must be one of {sorted(base.__name__ for base in SUITES)} to be checked, but got {_name(cls)}"
+    )
+
+
+SUITES: dict[type, Callable[..., list[CheckResult]]] = {
+    FusionOperation: check_fusion,
+    Encoder: check_encoder,
+    Loss: check_loss,
+    Modality: check_modality,
+}
+
+
+def _name(cls: type) -> str:
+    return str(getattr(cls, "kind", getattr(cls, "__name__", cls)))
+
+
+def _check_streams(cls: Any, export: bool, options: Mapping[str, Any]) -> list[CheckResult]:
+    cases, refused = sort_cases(cls, **options)
+    results = [CheckResult("inputs", "skipped", f"refused: {why}", label) for label, why in refused.items()]
+    for case in cases:
+        results += _run({**CHECKS, **(EXPORTED if export else {})}, case)
+    return _finish(_name(cls), results)
+
+
+def _run(checks: Mapping[Any, tuple[str, ...]], case: Any) -> list[CheckResult]:
+    """Run checks in order; each gets a component of its own."""
+    results: list[CheckResult] = []
+    bad: set[str] = set()
+    unknown = sorted(set(case.exempt) - {check.__name__ for check in (*CHECKS, *EXPORTED, *LOSS, *sensors.CHECKS)})
+    if unknown:
+        results.append(
+            CheckResult("exemptions", "failed", f"an exemption must name a check, but got {unknown}", case.label)
+        )
+    for check, rests_on in checks.items():
+        name = check.__name__
+        missing = [other for other in rests_on if other in bad]
+        if name in case.exempt:
+            results.append(CheckResult(name, "exempt", case.exempt[name], case.label))
+        elif missing:
+            bad.add(name)
+            results.append(CheckResult(name, "skipped", f"rests on {missing[0]}, which failed", case.label))
+        else:
+            result = _attempt(check, case)
+            if result.outcome == "failed":
+                bad.add(name)
+            results.append(result)
+    return results
+
+
+def _attempt(check: Any, case: Any) -> CheckResult:
+    name = check.__name__
+    try:
+        check(case, case.build())
+    except NotApplicable as reason:
+        return CheckResult(name, "skipped", str(reason), case.label)
+    except CheckFailed as failure:
+        return CheckResult(name, "failed", str(failure), case.label)
+    except Exception as error:  # noqa: BLE001 - whatever a stranger's component throws is its failure, not ours
+        lines = str(error).strip().splitlines() or [""]
+        return CheckResult(name, "failed", f"raised {type(error).__name__}: {lines[0]}", case.label)
+    return CheckResult(name, "passed", "", case.label)
+
+
+def _finish(component: str, results: Sequence[CheckResult]) -> list[CheckResult]:
+    if any(result.outcome == "failed" for result in results):
+        raise ConformanceError(component, results)
+    return list(results)
