@@ -1,7 +1,6 @@
 """Electroencephalography: files that MNE reads, differential entropy, topographies."""
 
 from .augment import ChannelDropout as ChannelDropout
-from .augment import ChannelNoise as ChannelNoise
 from .augment import FeatureChannelDropout as FeatureChannelDropout
 from .augment import FeatureNoise as FeatureNoise
 from .augment import SignFlip as SignFlip

@@ -67,39 +67,6 @@ class ChannelDropout(WindowAugmentation):
         return stream._replace(values=values)
 
 
-@augment.register("eeg_noise")
-class ChannelNoise(WindowAugmentation):
-    """Add white noise to every channel, in proportion to the channel's own standard deviation.
-
-    Args:
-        spread: standard deviation of the noise over that of the channel.
-        probability: share of samples that are changed.
-    """
-
-    def __init__(
-        self,
-        *,
-        spread: Annotated[float, Field(gt=0, description="noise over signal, standard deviations")] = 0.1,
-        probability: Probability = 0.5,
-    ) -> None:
-        super().__init__()
-        self.spread = spread
-        self.probability = probability
-
-    def forward(self, stream: Window, generator: torch.Generator | None = None) -> Window:
-        """Add noise to the real samples of one batch."""
-        values = stream.values
-        chosen = choose(values.shape[0], self.probability, values, generator)
-        noise = normal(tuple(values.shape), values, generator)
-        real = (torch.arange(values.shape[2], device=values.device) < stream.length[:, None])[:, None]
-        count = stream.length.clamp_min(1)[:, None, None]
-        mean = torch.where(real, values, torch.zeros_like(values)).sum(2, keepdim=True) / count
-        deviation = torch.where(real, values - mean, torch.zeros_like(values))
-        std = (deviation.square().sum(2, keepdim=True) / count).sqrt()
-        changed = values + self.spread * std * noise
-        return stream._replace(values=torch.where(real & chosen[:, None, None], changed, values))
-
-
 @augment.register("eeg_sign_flip")
 class SignFlip(WindowAugmentation):
     """Turn the polarity of all channels of a window together: spectra and correlations stay what they were.

@@ -38,12 +38,6 @@ def test_no_step_sees_a_later_one():
     assert (run(module, changed) != run(module, x)).any(-1).tolist() == [[False, False, False, True, True]]
 
 
-def test_the_scan_of_exporters_is_the_same_network():
-    module = GRUEncoder(FeatureShape(2, 1), 8, layers=2).eval()
-    x = torch.randn(3, 5, 2)
-    torch.testing.assert_close(module._unrolled(x), module.gru(x)[0])
-
-
 def test_a_hidden_step_in_the_middle_enters_as_zeros():
     module = GRUEncoder(FeatureShape(2, 1), 4).eval()
     x = torch.randn(1, 3, 2, 1)
