@@ -30,7 +30,11 @@ def show(
         print_json({"recipe": read.resolved(), "nodes": notes})
         return
     screen = console()
-    screen.print(tree(read.graph, {name: note["text"] for name, note in notes.items()}))
+    columns = {
+        title: {name: f"{note[title]:,}" if title == "parameters" else note[title] for name, note in notes.items()}
+        for title in (("shapes", "parameters") if notes else ())
+    }
+    screen.print(tree(read.graph, columns))
     for key in missing:
         screen.print(f"to give on the command line: {key}=VALUE (then shapes and parameters are shown too)")
     if notes:

@@ -15,7 +15,7 @@ from fusionkit.training.material import open_study
 
 
 def describe(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """By sensor, node and ``heads``: ``text`` for people, ``parameters`` as a number. Reads the recipe's data.
+    """By sensor, node and ``heads``: ``shapes`` for people, ``parameters`` as a number. Reads the recipe's data.
 
     A vocabulary is fitted to all records here, since there is no split: its size may differ from a fold's.
     """
@@ -84,4 +84,4 @@ def _count(module: nn.Module) -> int:
 
 
 def _note(parts: list[str], parameters: int) -> dict[str, Any]:
-    return {"text": ", ".join([*parts, f"{parameters:,} parameters"]), "parameters": parameters}
+    return {"shapes": ", ".join(parts), "parameters": parameters}

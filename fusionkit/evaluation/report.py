@@ -1,0 +1,208 @@
+"""`report.html`: one file, no network, everything a reader needs to believe or doubt a run."""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fusionkit.data.splits import PARTS, Split
+from fusionkit.data.study import Study
+from fusionkit.evaluation import plots
+from fusionkit.evaluation.describe import describe_model
+from fusionkit.evaluation.summary import Summary, TaskSummary
+from fusionkit.fusion.draw import svg
+from fusionkit.recipe.build import needs_features
+from fusionkit.training.arm import FUSED
+from fusionkit.training.checkpoint import write_atomically
+from fusionkit.training.material import Material
+from fusionkit.training.run import Run
+from fusionkit.training.trained import Trained, load_trained
+
+STYLE = """
+:root { color-scheme: light; }
+body { font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; color: #1f2937; margin: 0 auto; max-width: 60rem; padding: 1.5rem; }
+h1 { margin-bottom: 0; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #e5e7eb; } h3 { margin-top: 1.8rem; }
+p.lead { font-size: 1.1rem; } .muted { color: #6b7280; } .scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; } th, td { padding: .25rem .7rem; text-align: right; }
+th:first-child, td:first-child { text-align: left; } tr + tr td { border-top: 1px solid #f3f4f6; } thead th { border-bottom: 2px solid #d1d5db; }
+tr.own td { background: #eff6ff; font-weight: 600; } .note { background: #fffbeb; border-left: 4px solid #f59e0b; padding: .5rem 1rem; margin: .4rem 0; }
+figure { display: inline-block; margin: .5rem 1rem .5rem 0; vertical-align: top; } figcaption { font-size: .85rem; color: #6b7280; }
+svg { max-width: 100%; height: auto; } pre { background: #f9fafb; padding: 1rem; overflow-x: auto; font-size: 12px; }
+details { margin: .6rem 0; } summary { cursor: pointer; font-weight: 600; }
+"""
+
+
+def write_report(run: Run, summary: Summary) -> Path:
+    """Write the report of a run and return its path."""
+    path = run.folder / "report.html"
+    write_atomically(path, build_report(run, summary).encode())
+    return path
+
+
+def build_report(run: Run, summary: Summary) -> str:
+    """The report as HTML."""
+    facts, environment = run.facts, json.loads((run.folder / "environment.json").read_text())
+    with Study.open(run.study) as study:
+        trained = load_trained(run, summary.folds[0])
+        notes = describe_model(trained.recipe, trained.model, study, trained.tasks)
+        split = Split.load(run.folder / "split.json", study.records)
+        body = [
+            f"<h1>{escape(summary.name)}</h1>",
+            f'<p class="muted">{escape(str(run.folder))}, fusionkit {escape(environment["fusionkit"])}</p>',
+            *(f'<p class="lead">{escape(_verdict(name, task))}</p>' for name, task in summary.tasks.items()),
+            *(f'<p class="note">{escape(note)}</p>' for note in facts["notes"]),
+            "<h2>Fusion</h2>",
+            _figure(
+                svg(
+                    trained.recipe.graph,
+                    {n: f"{note['shapes']}\n{note['parameters']:,} parameters" for n, note in notes.items()},
+                ),
+                "",
+            ),
+            "<h2>Tasks</h2>",
+            *(_task(name, task, summary) for name, task in summary.tasks.items()),
+            "<h2>Training</h2>",
+            _training(run, summary, facts),
+            *_sensors(run, trained, study, summary),
+            "<h2>Split</h2>",
+            _split(split, summary, study),
+            "<h2>Settings</h2>",
+            f"<details><summary>recipe.yaml</summary><pre>{escape((run.folder / 'recipe.yaml').read_text())}</pre></details>",
+            _versions(environment, facts),
+        ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<title>{escape(summary.name)} - fusionkit</title><style>{STYLE}</style></head><body>\n"
+        + "\n".join(body)
+        + "\n</body></html>\n"
+    )
+
+
+def _verdict(name: str, task: TaskSummary) -> str:
+    """One sentence per task that claims no more than its intervals do."""
+    rows = {row.name: row.scores[task.primary] for row in task.rows}
+    fused, metric = rows["fused"], task.primary.replace("_", " ")
+    text = f"{name}: {metric} {fused.value:.3f}"
+    if np.isfinite(fused.low):
+        text += f" (95 % interval {fused.low:.3f} to {fused.high:.3f} over {task.groups} groups)"
+    base = next(row for row in task.rows if row.note == "the training prior")
+    text += f"; {base.name} answers reach {base.scores[task.primary].value:.3f}"
+    if "best single" in rows:
+        text += f", the best single sensor (chosen on validation) {rows['best single'].value:.3f}"
+    return text + "."
+
+
+def _task(name: str, task: TaskSummary, summary: Summary) -> str:
+    fused = task.answers["fused"]
+    figures = [_figure(plots.svg_text(plots.score_bars(task.rows, task.primary)), "held-out records, folds pooled")]
+    if task.kind in ("classification", "ordinal"):
+        figures.append(
+            _figure(plots.svg_text(plots.confusion(fused.prediction, fused.target, task.classes)), "confusion")
+        )
+        figures.append(_figure(plots.svg_text(plots.reliability(fused.prediction, fused.target)), "reliability"))
+    elif task.kind == "regression":
+        figures.append(
+            _figure(plots.svg_text(plots.values(fused.prediction, fused.target)), "answers and right values")
+        )
+    figures.append(
+        _figure(
+            plots.svg_text(plots.group_spread(task.by_group, task.primary)), f"every {summary.by} of the test parts"
+        )
+    )
+    metrics = list(task.rows[0].scores)
+    header = ["model", *(metric.replace("_", " ") for metric in metrics), "folds"]
+    lines = []
+    for row in task.rows:
+        cells = [row.name + (f" ({row.note})" if row.note else "")]
+        for metric in metrics:
+            score = row.scores[metric]
+            span = f" [{score.low:.3f}, {score.high:.3f}]" if np.isfinite(score.low) else ""
+            cells.append(f"{score.value:.3f}{span}")
+        cells.append(" ".join(f"{value:.3f}" for value in row.folds))
+        lines.append((cells, row.name == "fused"))
+    groups = [([group, str(count), f"{value:.3f}"], False) for group, (count, value) in sorted(task.by_group.items())]
+    return (
+        f"<h3>{escape(name)} <span class='muted'>({escape(task.kind)}, {task.labelled} labelled records of "
+        f"{task.groups} {escape(summary.by)}s)</span></h3>{''.join(figures)}"
+        f"<details open><summary>all metrics, 95 % bootstrap intervals over {escape(summary.by)}s</summary>"
+        f"{_table(header, lines)}</details>"
+        f"<details><summary>every {escape(summary.by)}</summary>"
+        f"{_table([summary.by, 'records', task.primary.replace('_', ' ')], groups)}</details>"
+    )
+
+
+def _training(run: Run, summary: Summary, facts: Mapping[str, Any]) -> str:
+    histories = {f"fold {fold}": _history(run.arm_folder(fold, FUSED) / "history.csv") for fold in summary.folds}
+    seconds = facts.get("seconds", {})
+    lines = [([key, f"{value:.1f}"], key.endswith(f"/{FUSED}")) for key, value in sorted(seconds.items())]
+    return (
+        _figure(plots.svg_text(plots.learning_curves(histories)), "the recipe's model")
+        + f"<details><summary>seconds</summary>{_table(['fold/model', 'seconds'], lines)}</details>"
+    )
+
+
+def _sensors(run: Run, trained: Trained, study: Study, summary: Summary) -> Iterable[str]:
+    """What every sensor draws of itself, for the first task with classes."""
+    task = next((name for name, found in summary.tasks.items() if found.kind == "classification"), None)
+    if task is None:
+        return
+    column = trained.recipe.tasks[task].column
+    target = trained.tasks[task].encode(study.records.labels[column], task)
+    material = Material(trained.recipe, study, torch.device("cpu"))
+    parts: list[str] = []
+    for name in trained.recipe.graph.modalities:
+        modality = trained.modalities[name]
+        if name not in needs_features(trained.recipe) or modality.fitted:
+            continue
+        features = material.features(name, modality).values
+        drawn = modality.figures(np.asarray(features), target, summary.tasks[task].classes, study.sensors[name].stored)
+        parts += [_figure(plots.svg_text(figure), f"{name}: {title}") for title, figure in drawn.items()]
+    if parts:
+        yield f"<h2>Sensors</h2><p class='muted'>Features of all records by class of {escape(task)}.</p>"
+        yield from parts
+
+
+def _split(split: Split, summary: Summary, study: Study) -> str:
+    by = summary.by
+    names, groups = study.records.group_names(by), study.records.group(by)
+    lines = []
+    for number, fold in enumerate(split.folds):
+        for part, rows in zip(PARTS, (fold.train, fold.validation, fold.test), strict=True):
+            members = sorted({names[g] for g in groups[rows]})
+            shown = ", ".join(members[:40]) + (", ..." if len(members) > 40 else "")
+            lines.append(([f"{number} {part}", str(len(rows)), str(len(members)), shown], False))
+    return (
+        f"<p>Saved in <code>split.json</code>, digest <code>{escape(split.digest[:16])}</code>.</p>"
+        f"<details><summary>which {escape(by)} is where</summary>"
+        f"{_table(['fold', 'records', f'{by}s', 'names'], lines)}</details>"
+    )
+
+
+def _versions(environment: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    lines = [([name, str(value)], False) for name, value in environment.items() if name != "packages"]
+    lines += [([name, value], False) for name, value in environment["packages"].items()]
+    lines.append((["study digest", facts["study"]["digest"][:16]], False))
+    return f"<details><summary>machine and versions</summary>{_table(['what', 'value'], lines)}</details>"
+
+
+def _history(path: Path) -> list[dict[str, float]]:
+    with open(path, newline="") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def _figure(drawing: str, caption: str) -> str:
+    return f"<figure>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _table(header: Iterable[str], lines: Iterable[tuple[list[str], bool]]) -> str:
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join(
+        f"<tr{' class=own' if own else ''}>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+        for cells, own in lines
+    )
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
