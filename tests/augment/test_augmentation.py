@@ -1,0 +1,132 @@
+"""The base of all augmentations, and what every registered one must keep."""
+
+import pytest
+import torch
+
+from fusionkit.augment.augmentation import choose, normal, uniform
+from fusionkit.core import registry
+from fusionkit.core.levels import Features, Window
+
+BATCH = 6
+
+
+@pytest.fixture(scope="module")
+def kinds():
+    for sensor in ("audio", "eeg", "image", "text"):
+        registry.modalities.get(sensor)  # importing a sensor registers its augmentations
+    return registry.augment.kinds()
+
+
+def window(kind: str, absent: float = 0.0) -> Window:
+    """A batch that the augmentation is made for; row 2 is absent, row 1 is shorter."""
+    generator = torch.Generator().manual_seed(3)
+    length = torch.full((BATCH,), 20)
+    if kind == "token_drop":
+        values = torch.randint(2, 50, (BATCH, 20), generator=generator)
+        length[1] = 12
+        values[1, 12:] = 0
+    elif kind.startswith("eeg"):
+        values = torch.randn(BATCH, 4, 20, generator=generator)
+        length[1] = 12
+    elif kind.startswith("audio"):
+        values = torch.randn(BATCH, 20, generator=generator)
+        length[1] = 12
+    else:
+        values = torch.rand(BATCH, 3, 8, 10, generator=generator)
+    present = torch.ones(BATCH, dtype=torch.bool)
+    present[2] = False
+    values[2] = int(absent) if values.dtype == torch.int64 else absent
+    return Window(values, length, present)
+
+
+def features() -> Features:
+    generator = torch.Generator().manual_seed(3)
+    mask = torch.ones(BATCH, 20, dtype=torch.bool)
+    mask[1, 12:] = False
+    present = torch.ones(BATCH, dtype=torch.bool)
+    present[2] = False
+    return Features(torch.randn(BATCH, 20, 4, 2, generator=generator), mask, present, torch.arange(20.0).expand(BATCH, 20))
+
+
+def stream(kind: str) -> Window | Features:
+    return features() if registry.augment.get(kind).level == "features" else window(kind)
+
+
+def each_kind(kinds):
+    for kind in kinds:
+        yield kind, registry.augment.build(kind)
+
+
+def same(left, right) -> bool:
+    return all(a is b or torch.equal(a, b) for a, b in zip(left, right, strict=True))
+
+
+def test_the_same_seed_gives_the_same_batch_and_another_seed_another(kinds):
+    for kind, augmentation in each_kind(kinds):
+        made = [augmentation(stream(kind), torch.Generator().manual_seed(seed)) for seed in (1, 1, 2, 3, 4)]
+        assert same(made[0], made[1]), kind
+        assert not all(same(made[0], other) for other in made[2:]), kind
+
+
+def test_only_the_generator_is_drawn_from(kinds):
+    for kind, augmentation in each_kind(kinds):
+        before = torch.get_rng_state()
+        augmentation(stream(kind), torch.Generator().manual_seed(1))
+        assert torch.equal(torch.get_rng_state(), before), kind
+
+
+def test_without_a_generator_torchs_own_is_drawn_from(kinds):
+    for kind, augmentation in each_kind(kinds):
+        torch.manual_seed(5)
+        first = augmentation(stream(kind), None)
+        torch.manual_seed(5)
+        assert same(augmentation(stream(kind), None), first), kind
+
+
+def test_shape_type_mask_and_presence_stay_and_the_input_is_untouched(kinds):
+    for kind, augmentation in each_kind(kinds):
+        given, copy = stream(kind), stream(kind)
+        changed = augmentation(given, torch.Generator().manual_seed(1))
+        assert type(changed) is type(given), kind
+        assert same(given, copy), kind
+        assert changed.values.shape == given.values.shape and changed.values.dtype == given.values.dtype, kind
+        assert same(changed[1:], given[1:]), kind
+
+
+def test_padding_of_a_record_stays_what_it_was(kinds):
+    for kind, augmentation in each_kind(kinds):
+        given = stream(kind)
+        if isinstance(given, Window) and given.values.ndim == 4:
+            continue
+        changed = augmentation(given, torch.Generator().manual_seed(1))
+        axis = (1, slice(12, None)) if isinstance(given, Features) else (1, ..., slice(12, None))
+        if kind in ("audio_gain", "eeg_sign_flip"):  # a factor for the whole window
+            continue
+        assert torch.equal(changed.values[axis], given.values[axis]), kind
+
+
+def test_probability_0_changes_nothing(kinds):
+    for kind in kinds:
+        if "probability" not in registry.augment.schema(kind).model_fields:
+            continue
+        augmentation = registry.augment.build(kind, {"probability": 0.0})
+        given = stream(kind)
+        assert torch.equal(augmentation(given, torch.Generator().manual_seed(1)).values, given.values), kind
+
+
+def test_each_sample_is_chosen_by_itself():
+    like = torch.zeros(1)
+    share = choose(4000, 0.3, like, torch.Generator().manual_seed(0)).float().mean().item()
+    assert share == pytest.approx(0.3, abs=3 * (0.21 / 4000) ** 0.5)
+    assert choose(50, 1.0, like).all() and not choose(50, 0.0, like).any()
+
+
+def test_draws_have_the_shape_and_the_range_asked_for():
+    like = torch.zeros(2, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    flat = uniform((1000, 3), like, generator)
+    assert flat.shape == (1000, 3) and flat.dtype == torch.float32
+    assert flat.min() >= 0 and flat.max() < 1 and flat.mean().item() == pytest.approx(0.5, abs=0.02)
+    bell = normal((3000,), like, generator)
+    assert bell.dtype == torch.float64
+    assert bell.mean().item() == pytest.approx(0, abs=0.06) and bell.std().item() == pytest.approx(1, abs=0.05)
