@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -89,16 +89,15 @@ class Parts:
         )
         self._samples.write(values.reshape(-1).view(np.uint8).data)
         self._samples.flush()
-        self._journal.write(json.dumps(asdict(part)).encode() + b"\n")
+        self._journal.write(json.dumps(vars(part)).encode() + b"\n")
         self._journal.flush()
         self._parts[id] = part
         return part
 
     def load(self, part: Part) -> Array:
         """The samples of one recording."""
-        values: Array = np.fromfile(
-            self.folder / "samples.bin", part.dtype, int(np.prod(part.shape)), offset=part.byte
-        ).reshape(part.shape)
+        self._samples.seek(part.byte)
+        values: Array = np.frombuffer(self._samples.read(part.end - part.byte), part.dtype).reshape(part.shape)
         return values
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from fusionkit.core.errors import DataError
 from fusionkit.core.recording import Array, Recording, Stored
 from fusionkit.data.records import ROLES, Records
 from fusionkit.data.study import FORMAT, VERSION, Study, sample_digest
+
+BLOCK = 2**22
 
 
 @dataclass(frozen=True)
@@ -174,12 +176,27 @@ def _write_sensor(group: h5py.Group, sensor: NewSensor) -> None:
     _write_texts(group, "recording_digest", sensor.recording_digest)
     dtype = np.dtype(stored.dtype).newbyteorder("<")
     values = group.create_dataset("values", shape=(int(many.sum()), *stored.item), dtype=dtype)
-    for index, (at, count) in enumerate(zip(first, many, strict=True)):
+    at = 0
+    for block in _blocks(sensor):
+        values[at : at + len(block)] = block
+        at += len(block)
+
+
+def _blocks(sensor: NewSensor) -> Iterator[Array]:
+    """The samples of all recordings in order; short ones are joined, since every write costs the same."""
+    waiting: list[Array] = []
+    bytes_waiting = 0
+    for index, count in enumerate(sensor.recording_count):
         samples = sensor.load(index)
-        if samples.shape != (count, *stored.item):
+        if samples.shape != (count, *sensor.stored.item):
             raise DataError(
-                f"{sensor.recording_name[index]}: must have the shape {(int(count), *stored.item)}, "
+                f"{sensor.recording_name[index]}: must have the shape {(count, *sensor.stored.item)}, "
                 f"but got {samples.shape}"
             )
-        if count:
-            values[at : at + count] = samples
+        if waiting and bytes_waiting + samples.nbytes > BLOCK:
+            yield waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
+            waiting, bytes_waiting = [], 0
+        waiting.append(samples)
+        bytes_waiting += samples.nbytes
+    if waiting:
+        yield waiting[0] if len(waiting) == 1 else np.concatenate(waiting)

@@ -70,6 +70,7 @@ class Npz(Source):
         self.roles: Mapping[Role, str] = dict(columns or {})
         self.rates = dict(rates or {})
         self._loaded: dict[str, Array] = {}
+        self._hertz: dict[str, float | None] = {}
 
     @cached_property
     def shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
@@ -170,7 +171,9 @@ class Npz(Source):
             if text is None:
                 return None
             return TextCell(key=key, where=where, name=key, start=start, stop=stop, text=text)
-        rate = self._rate(sensor.column)
+        if sensor.column not in self._hertz:
+            self._hertz[sensor.column] = self._rate(sensor.column)
+        rate = self._hertz[sensor.column]
         value = np.atleast_1d(values[row])
         return ArrayCell(key=key, where=where, name=key, start=start, stop=stop, values=value, sample_rate=rate)
 
