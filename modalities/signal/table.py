@@ -1,6 +1,7 @@
 """Samples written as a table: CSV, TSV and NumPy files."""
 
 import csv
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -51,13 +52,14 @@ def _read_text(path: Path) -> tuple[Array, tuple[str, ...]]:
     named = not all(_is_number(cell) for cell in first)
     names = tuple(cell.strip() for cell in first) if named else ()
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a table without rows, which our caller refuses
             lines = (line for number, line in enumerate(file) if line.strip() and not (named and number == 0))
             values = np.loadtxt(lines, delimiter=delimiter, ndmin=2, dtype=np.float64, comments=None, quotechar='"')
+            if values.size and values.shape[1] != len(first):
+                raise ValueError(f"a row must have {len(first)} cells, but got {values.shape[1]}")
     except (ValueError, UnicodeDecodeError) as error:
         raise DataError(_culprit(path, delimiter, len(first), names) or f"{path}: {error}") from error
-    if values.shape[1] != len(first) and values.size:
-        raise DataError(f"{path}: a row must have {len(first)} cells, but got {values.shape[1]}")
     return values.astype(np.float32), names
 
 

@@ -185,7 +185,7 @@ def test_bands_are_ordered_by_frequency_and_may_touch_the_nyquist_frequency():
     assert module.bands == ("low", "high")
 
 
-@pytest.mark.parametrize("step", [None, 0.25])
+@pytest.mark.parametrize("step", [None, pytest.param(0.25, marks=pytest.mark.slow)])
 def test_exports_with_free_batch_and_time(step, tmp_path):
     import onnxruntime
 
