@@ -215,7 +215,7 @@ class WrongShape(EarlyFusion):
         return FeatureShape(7, 1, steps=1, timed=False)
 
     def forward(self, inputs):
-        parts = [scrub(inputs[name]).values.mean(1).flatten(1) for name in self.inputs]
+        parts = [scrub(inputs[name]).values.sum(1).flatten(1) for name in self.inputs]
         present = torch.stack([inputs[name].present for name in self.inputs]).any(0)
         return Features(torch.cat(parts, -1)[:, None, :, None], present[:, None], present)
 
@@ -466,10 +466,10 @@ def test_a_component_that_throws_fails_the_check_with_its_words():
         def forward(self, inputs):
             raise KeyError("no such sensor")
 
-    with pytest.raises(ConformanceError, match=r"output_contract .*: raised KeyError: 'no such sensor'") as caught:
+    with pytest.raises(ConformanceError, match=r"runs .*: raised KeyError: 'no such sensor'") as caught:
         check_fusion(Throws)
     skipped = [result for result in caught.value.results if result.outcome == "skipped"]
-    assert any("rests on output_contract" in result.detail for result in skipped)
+    assert any("rests on runs" in result.detail for result in skipped)
 
 
 def test_the_callers_random_state_is_left_alone():

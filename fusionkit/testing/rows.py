@@ -8,8 +8,14 @@ from fusionkit.testing.result import NotApplicable, require
 from fusionkit.testing.streams import over_tensors, take
 
 
+def runs(case: Case, module: nn.Module) -> None:
+    """It runs, with all sensors and with some absent."""
+    case.ask(module, case.inputs())
+    case.ask(module, holed(case.inputs()))
+
+
 def output_contract(case: Case, module: nn.Module) -> None:
-    """It runs, and shapes, types and masks of the answer are what its kind promises."""
+    """Shapes, types and masks of the answer are what its kind promises."""
     inputs = case.inputs()
     answer = case.ask(module, inputs)
     case.contract(module, inputs, answer)

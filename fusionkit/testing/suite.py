@@ -19,37 +19,38 @@ Check = Callable[[Case, nn.Module], None]
 
 # Each check, and the checks without which it says nothing: what differs between two runs differs everywhere.
 CHECKS: dict[Check, tuple[str, ...]] = {
-    rows.output_contract: (),
-    rows.deterministic_in_eval: ("output_contract",),
-    rows.inputs_untouched: ("output_contract",),
+    rows.runs: (),
+    rows.output_contract: ("runs",),
+    rows.deterministic_in_eval: ("runs",),
+    rows.inputs_untouched: ("runs",),
     rows.row_independence: ("deterministic_in_eval",),
     rows.batch_permutation: ("deterministic_in_eval",),
     rows.unequal_lengths: ("output_contract",),
     masking.padding_invariance: ("deterministic_in_eval",),
     masking.absent_sensor_invariance: ("deterministic_in_eval",),
-    masking.all_but_one_absent: ("deterministic_in_eval", "absent_sensor_invariance"),
-    masking.all_absent: ("padding_invariance", "absent_sensor_invariance", "row_independence"),
+    masking.all_but_one_absent: ("output_contract", "deterministic_in_eval", "absent_sensor_invariance"),
+    masking.all_absent: ("output_contract", "padding_invariance", "absent_sensor_invariance", "row_independence"),
     masking.hidden_gradient: ("padding_invariance", "absent_sensor_invariance"),
-    gradients.parameters_registered: ("output_contract",),
+    gradients.parameters_registered: ("runs",),
     gradients.gradient_reaches_parameters: ("parameters_registered",),
     gradients.optimiser_moves_parameters: ("gradient_reaches_parameters",),
     gradients.gradient_reaches_inputs: ("absent_sensor_invariance",),
     gradients.fit_is_seeded: ("parameters_registered",),
     state.state_dict_round_trip: ("deterministic_in_eval", "parameters_registered"),
-    state.dtypes: ("deterministic_in_eval", "parameters_registered"),
+    state.dtypes: ("output_contract", "deterministic_in_eval", "parameters_registered"),
 }
 EXPORTED: dict[Check, tuple[str, ...]] = {
-    exported.torch_export: ("output_contract",),
+    exported.torch_export: ("runs",),
     exported.onnx_export: ("torch_export",),
 }
 LOSS: dict[Check, tuple[str, ...]] = {
     **{check: CHECKS[check] for check in (
-        rows.output_contract, rows.deterministic_in_eval, rows.inputs_untouched, rows.row_independence,
+        rows.runs, rows.output_contract, rows.deterministic_in_eval, rows.inputs_untouched, rows.row_independence,
         rows.batch_permutation, gradients.parameters_registered, gradients.gradient_reaches_parameters,
         gradients.optimiser_moves_parameters, gradients.gradient_reaches_inputs, state.state_dict_round_trip, state.dtypes,
     )},
-    losses.right_beats_wrong: ("output_contract",),
-    losses.unit_weights: ("output_contract",),
+    losses.right_beats_wrong: ("runs",),
+    losses.unit_weights: ("runs",),
 }  # fmt: skip
 
 
@@ -161,7 +162,7 @@ def _check_streams(cls: Any, export: bool, options: Mapping[str, Any]) -> list[C
 def _run(checks: Mapping[Any, tuple[str, ...]], case: Any) -> list[CheckResult]:
     """Run checks in order; each gets a component of its own."""
     results: list[CheckResult] = []
-    bad: set[str] = set()
+    bad: dict[str, str] = {}  # what failed or could not be checked, and the failure behind it
     unknown = sorted(set(case.exempt) - {check.__name__ for check in (*CHECKS, *EXPORTED, *LOSS, *sensors.CHECKS)})
     if unknown:
         results.append(
@@ -173,12 +174,12 @@ def _run(checks: Mapping[Any, tuple[str, ...]], case: Any) -> list[CheckResult]:
         if name in case.exempt:
             results.append(CheckResult(name, "exempt", case.exempt[name], case.label))
         elif missing:
-            bad.add(name)
-            results.append(CheckResult(name, "skipped", f"rests on {missing[0]}, which failed", case.label))
+            bad[name] = bad[missing[0]]
+            results.append(CheckResult(name, "skipped", f"rests on {bad[name]}, which failed", case.label))
         else:
             result = _attempt(check, case)
             if result.outcome == "failed":
-                bad.add(name)
+                bad[name] = name
             results.append(result)
     return results
 
