@@ -55,7 +55,7 @@ def describe_model(
             count += _count(model.encoders[name])
         notes[name] = _note(parts, count)
     for node in recipe.graph.nodes:
-        parts, count = [f"{node.kind}, {node.level}"], 0
+        parts, count = [f"{len(node.inputs)} inputs to {recipe.graph.dim}"], 0
         for group in (model.operations, model.encoders):
             if node.name in group:
                 count += _count(group[node.name])

@@ -28,7 +28,8 @@ STYLE = """
 body { font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; color: #1f2937; margin: 0 auto; max-width: 60rem; padding: 1.5rem; }
 h1 { margin-bottom: 0; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #e5e7eb; } h3 { margin-top: 1.8rem; }
 p.lead { font-size: 1.1rem; } .muted { color: #6b7280; } .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; } th, td { padding: .25rem .7rem; text-align: right; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; } th, td { padding: .25rem .7rem; text-align: right; white-space: nowrap; font-size: .85rem; }
+td small { color: #6b7280; }
 th:first-child, td:first-child { text-align: left; } tr + tr td { border-top: 1px solid #f3f4f6; } thead th { border-bottom: 2px solid #d1d5db; }
 tr.own td { background: #eff6ff; font-weight: 600; } .note { background: #fffbeb; border-left: 4px solid #f59e0b; padding: .5rem 1rem; margin: .4rem 0; }
 figure { display: inline-block; margin: .5rem 1rem .5rem 0; vertical-align: top; } figcaption { font-size: .85rem; color: #6b7280; }
@@ -118,10 +119,10 @@ def _task(name: str, task: TaskSummary, summary: Summary) -> str:
     header = ["model", *(metric.replace("_", " ") for metric in metrics), "folds"]
     lines = []
     for row in task.rows:
-        cells = [row.name + (f" ({row.note})" if row.note else "")]
+        cells = [row.name + (f"\n{row.note}" if row.note else "")]
         for metric in metrics:
             score = row.scores[metric]
-            span = f" [{score.low:.3f}, {score.high:.3f}]" if np.isfinite(score.low) else ""
+            span = f"\n[{score.low:.3f}, {score.high:.3f}]" if np.isfinite(score.low) else ""
             cells.append(f"{score.value:.3f}{span}")
         cells.append(" ".join(f"{value:.3f}" for value in row.folds))
         lines.append((cells, row.name == "fused"))
@@ -202,7 +203,13 @@ def _figure(drawing: str, caption: str) -> str:
 def _table(header: Iterable[str], lines: Iterable[tuple[list[str], bool]]) -> str:
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join(
-        f"<tr{' class=own' if own else ''}>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+        f"<tr{' class=own' if own else ''}>{''.join(f'<td>{_cell(cell)}</td>' for cell in cells)}</tr>"
         for cells, own in lines
     )
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _cell(text: str) -> str:
+    """A second line is smaller."""
+    first, _, second = text.partition("\n")
+    return escape(first) + (f"<br><small>{escape(second)}</small>" if second else "")

@@ -1,5 +1,6 @@
 """The exported graph: raw windows and presence flags in, probabilities out, front ends inside."""
 
+import logging
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -103,6 +104,9 @@ def export_onnx(deployed: Deployed, example: list[Tensor], opset: int) -> bytes:
         others = len([n for n in input_names({name: sensor}) if n != name])
         shapes += [{0: batch, **free}, *({0: batch} for _ in range(others))]
     deployed.eval()
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")  # speaks of torchvision, which we lack
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter's own, of no use to the user
@@ -120,6 +124,8 @@ def export_onnx(deployed: Deployed, example: list[Tensor], opset: int) -> bytes:
     except Exception as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ExportError(f"the model must export to ONNX, but {reason[:300]}") from error
+    finally:
+        logger.setLevel(level)
     assert program is not None
     model = program.model_proto
     del model.graph.value_info[:]  # shapes of the example, in the way of later tools

@@ -170,7 +170,8 @@ class Engine:
         better = True
         if self.validate is not None:
             self.objective.eval()
-            value, more = self.validate()
+            with torch.no_grad():
+                value, more = self.validate()
             entry.update(more)
             better = value < self.best
             if better:

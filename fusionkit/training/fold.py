@@ -120,9 +120,7 @@ def train_fold(
         seed=seed,
         device=material.device,
         folder=folder,
-        validate=_Validation(objective, loader, held_out, targets, settings.monitor)
-        if len(held_out)
-        else None,
+        validate=_Validation(objective, loader, held_out, targets, settings.monitor) if len(held_out) else None,
         progress=listener.step,
         on_epoch=listener.epoch,
         stop=stop,
