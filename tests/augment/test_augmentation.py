@@ -45,7 +45,9 @@ def features() -> Features:
     mask[1, 12:] = False
     present = torch.ones(BATCH, dtype=torch.bool)
     present[2] = False
-    return Features(torch.randn(BATCH, 20, 4, 2, generator=generator), mask, present, torch.arange(20.0).expand(BATCH, 20))
+    return Features(
+        torch.randn(BATCH, 20, 4, 2, generator=generator), mask, present, torch.arange(20.0).expand(BATCH, 20)
+    )
 
 
 def stream(kind: str) -> Window | Features:

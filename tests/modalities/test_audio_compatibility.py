@@ -22,7 +22,9 @@ def run(code: str, *folders: Path) -> str:
     """What a fresh interpreter prints that sees ``folders`` before everything installed, and has no torch."""
     file = str(ROOT / "modalities" / "audio" / "compatibility.py")
     start = START.format(folders=[*map(str, folders)], file=file)
-    done = subprocess.run([sys.executable, "-W", "error", "-c", start + code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", start + code], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -1,0 +1,141 @@
+"""SpecAugment within its bounds, and changes of samples."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fusionkit.core.errors import ConfigError
+from fusionkit.core.levels import Features, Window
+from fusionkit.modalities.audio import AudioNoise, AudioShift, Gain, SpecAugment
+from fusionkit.modalities.audio.augment import stripes
+
+
+def features(batch=5, steps=30, bands=12, lengths=None) -> Features:
+    lengths = torch.full((batch,), steps) if lengths is None else torch.tensor(lengths)
+    values = 1 + torch.rand(batch, steps, bands, 1)
+    return Features(values, torch.arange(steps) < lengths[:, None], torch.ones(batch, dtype=torch.bool))
+
+
+def runs(row: torch.Tensor) -> int:
+    """How many stripes of True there are."""
+    padded = torch.cat([torch.zeros(1), row.float()])
+    return int((padded.diff() > 0).sum())
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(0, 12), st.integers(0, 3), st.integers(0, 40), st.floats(0, 1), st.integers(0, 3), st.integers(0, 999)
+)
+def test_no_more_is_hidden_than_allowed(frequency, frequency_masks, time, fraction, time_masks, seed):
+    given_ = features(lengths=[30, 30, 17, 1, 0])
+    augmentation = SpecAugment(
+        frequency=frequency, frequency_masks=frequency_masks, time=time, time_fraction=fraction, time_masks=time_masks
+    )
+    changed = augmentation(given_, torch.Generator().manual_seed(seed))
+    hidden = (changed.values != given_.values)[..., 0]
+    for row, length in enumerate([30, 30, 17, 1, 0]):
+        inside = hidden[row, :length]
+        assert not hidden[row, length:].any()
+        if length < 2:
+            continue
+        bands = inside.all(0)
+        steps = inside[:, ~bands].all(1) if not bands.all() else torch.zeros(length, dtype=torch.bool)
+        assert torch.equal(inside, bands | steps[:, None])  # stripes and nothing else
+        assert bands.sum() <= frequency * frequency_masks
+        assert steps.sum() <= time_masks * min(time, math.floor(fraction * length))
+        assert runs(steps) <= time_masks and runs(bands) <= frequency_masks
+
+
+def test_what_is_hidden_takes_the_mean_of_the_real_steps():
+    given_ = features(lengths=[30, 20, 30, 30, 30])
+    given_.values[1, 20:] = torch.nan
+    changed = SpecAugment()(given_, torch.Generator().manual_seed(0))
+    for row, length in [(0, 30), (1, 20)]:
+        hidden = changed.values[row, :length] != given_.values[row, :length]
+        assert hidden.any()
+        torch.testing.assert_close(
+            changed.values[row, :length][hidden], given_.values[row, :length].mean().expand(int(hidden.sum()))
+        )
+
+
+def test_stripes_follow_the_papers_uniform_laws():
+    many = torch.full((20000,), 10)
+    drawn = stripes(many, torch.full((20000,), 4.0), 12, torch.Generator().manual_seed(0))
+    assert not drawn[:, 10:].any()
+    widths = torch.bincount(drawn.sum(1), minlength=5) / 20000
+    torch.testing.assert_close(widths, torch.full((5,), 0.2), atol=0.012, rtol=0)
+    starts = drawn[drawn.sum(1) == 4].float().argmax(1)
+    torch.testing.assert_close(
+        torch.bincount(starts, minlength=7) / len(starts), torch.full((7,), 1 / 7), atol=0.03, rtol=0
+    )
+
+
+def test_time_masks_fall_on_real_steps_of_a_mask_with_holes():
+    given_ = features(batch=200, steps=10)
+    given_.mask[:, ::2] = False
+    changed = SpecAugment(frequency_masks=0, time_fraction=1.0)(given_, torch.Generator().manual_seed(0))
+    hidden = (changed.values != given_.values).any(-1).any(-1)
+    assert not hidden[:, ::2].any() and (hidden[:, 1::2].float().mean(0) > 0.2).all()
+
+
+def test_records_are_chosen_by_themselves():
+    given_ = features(batch=400)
+    changed = SpecAugment(probability=0.25)(given_, torch.Generator().manual_seed(0))
+    share = (changed.values != given_.values).any(-1).any(-1).any(-1).float().mean().item()
+    assert share == pytest.approx(0.25, abs=0.07)
+
+
+def sound(batch=4, time=1000, length=None) -> Window:
+    values = torch.randn(batch, time, generator=torch.Generator().manual_seed(0))
+    lengths = torch.full((batch,), time) if length is None else torch.tensor(length)
+    return Window(values, lengths, torch.ones(batch, dtype=torch.bool))
+
+
+def test_gain_is_one_factor_a_record_within_its_bounds():
+    given_ = sound(batch=300, time=10)
+    factor = Gain(decibels=6.0)(given_, torch.Generator().manual_seed(0)).values / given_.values
+    torch.testing.assert_close(factor, factor[:, :1].expand_as(factor))
+    decibels = 20 * factor[:, 0].log10()
+    assert decibels.min() >= -6.001 and decibels.max() <= 6.001 and decibels.abs().max() > 5.5
+
+
+def test_shift_moves_a_record_and_lets_silence_in():
+    given_ = sound(batch=50, time=40, length=[40] * 25 + [30] * 25)
+    moved = AudioShift(most=0.2)(given_, torch.Generator().manual_seed(0)).values
+    seen = set()
+    for row in range(50):
+        length, most = (40, 8) if row < 25 else (30, 6)
+        plain = given_.values[row, :length]
+        fits = [
+            by
+            for by in range(-most, most + 1)
+            if torch.equal(
+                moved[row, :length],
+                torch.cat(
+                    [torch.zeros(max(by, 0)), plain[max(-by, 0) : length - max(by, 0)], torch.zeros(max(-by, 0))]
+                ),
+            )
+        ]
+        assert len(fits) == 1
+        assert torch.equal(moved[row, length:], given_.values[row, length:])
+        seen.update(fits)
+    assert len(seen) > 8
+
+
+def test_noise_has_the_ratio_asked_for():
+    given_ = sound(batch=6, time=20000, length=[20000] * 3 + [9000] * 3)
+    scaled = given_._replace(values=given_.values * torch.tensor([1e-4, 1e-2, 1.0] * 2)[:, None])
+    changed = AudioNoise(least=20.0, most=20.0)(scaled, torch.Generator().manual_seed(0))
+    for row, length in enumerate(given_.length.tolist()):
+        noise = (changed.values - scaled.values)[row]
+        ratio = 10 * math.log10(scaled.values[row, :length].square().mean() / noise[:length].square().mean())
+        assert ratio == pytest.approx(20, abs=0.3)
+        assert (noise[length:] == 0).all()
+
+
+def test_bounds_of_noise_must_be_in_order():
+    with pytest.raises(ConfigError, match="30 is more than 20"):
+        AudioNoise(least=30.0, most=20.0)
