@@ -1,5 +1,6 @@
 """The learning rate at steps that can be counted by hand."""
 
+import itertools
 import math
 
 import pytest
@@ -16,7 +17,7 @@ def test_hand_values(step, factor):
 
 def test_it_ends_near_zero_and_never_rises_after_warm_up():
     factors = [learning_rate_factor(step, 50, 0.2) for step in range(50)]
-    assert all(a >= b for a, b in zip(factors[10:], factors[11:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(factors[10:]))
     assert factors[-1] == pytest.approx(0.5 * (1 + math.cos(math.pi * 39 / 40)))
 
 
