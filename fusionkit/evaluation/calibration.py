@@ -31,7 +31,8 @@ class ReliabilityCurve:
     def error(self) -> float:
         """Expected calibration error: the mean gap between the two, over records; nan without records."""
         gap = np.where(self.count > 0, np.abs(self.confidence - self.accuracy), 0)
-        return float(ratio((gap * self.count).sum(), self.count.sum()))
+        records = self.count.sum()
+        return float((gap * self.count).sum() / records) if records else float("nan")
 
 
 def reliability_curve(

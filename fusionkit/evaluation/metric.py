@@ -58,7 +58,8 @@ class SumMetric(Metric):
 
 def group_sums(columns: Array, group: Array, groups: int) -> Float[np.ndarray, "group statistic"]:
     """Sums of each column over the records of each group: (1, 2, 5) in groups (0, 0, 1) gives 3 and 5."""
-    return np.stack([np.bincount(group, weights=column, minlength=groups) for column in columns.T], axis=1)
+    sums = [np.bincount(group, weights=column, minlength=groups) for column in columns.T]
+    return np.stack(sums, axis=1).astype(np.float64)  # without records they are integers
 
 
 def ratio(above: Array, below: Array) -> Array:

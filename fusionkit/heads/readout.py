@@ -44,10 +44,9 @@ class AttentionReadout(nn.Module):
         clean = scrub(tokens)
         score = (clean.values @ self.query) * self.query.shape[0] ** -0.5
         score = score.to(torch.promote_types(score.dtype, torch.float32))
-        lowest = torch.finfo(score.dtype).min  # not -inf: a row of those alone would be NaN
-        score = torch.where(clean.mask, score, torch.full_like(score, lowest))
-        weight = torch.where(clean.mask, score.softmax(1), torch.zeros_like(score)).to(clean.values.dtype)
-        return (clean.values * weight[..., None]).sum(1)
+        lowest = torch.finfo(score.dtype).min  # not -inf: a row of those alone would be NaN; so it is a mean of zeros
+        weight = torch.where(clean.mask, score, torch.full_like(score, lowest)).softmax(1)
+        return (clean.values * weight.to(clean.values.dtype)[..., None]).sum(1)
 
 
 def make_readout(kind: ReadoutKind, dim: int) -> nn.Module:

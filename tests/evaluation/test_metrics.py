@@ -187,6 +187,16 @@ def test_a_constant_number_has_neither_r2_nor_correlation(level):
     assert scores["r2"] < 0.01
 
 
+def test_a_number_that_is_constant_in_a_resample_has_neither_there():
+    target = np.repeat([0.1, 0.7, 1.3], 3)
+    prediction = np.random.default_rng(0).normal(size=9)
+    metrics = metrics_of(task_of("regression"))
+    draws = np.array([[3.0, 0, 0], [0, 3, 0], [1, 2, 0]])
+    for name in ("r2", "pearson"):
+        values = metrics[name].resampler(prediction, target, np.repeat(np.arange(3), 3), 3)(draws)
+        assert np.isnan(values).tolist() == [True, True, False]
+
+
 def test_large_offsets_cost_no_digits():
     prediction, target = made("regression", 40)
     near, far = (score(task_of("regression"), prediction + s, target + s) for s in (0, 1e7))

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from fusionkit.core.errors import ConfigError, DataError
 from fusionkit.core.registry import heads
 from fusionkit.heads.classification import Classification, ClassificationHead
+from fusionkit.losses.negative_log_likelihood import NegativeLogLikelihood
 
 LABELS = ["rest", "work", None, " rest ", "", "rest"]
 
@@ -170,3 +171,18 @@ def test_the_head_gives_normalised_log_probabilities_in_float32_at_least(dtype):
     decision = head(torch.randn(5, 8, dtype=dtype) * 20)
     assert decision.dtype == torch.promote_types(dtype, torch.float32)
     torch.testing.assert_close(decision.exp().sum(1), torch.ones(5, dtype=decision.dtype))
+
+
+def test_a_loss_never_sees_what_was_answered_where_the_label_is_missing():
+    seen = []
+
+    class Spy(NegativeLogLikelihood):
+        def forward(self, decision, target, weights=None):
+            seen.append((decision, target))
+            return super().forward(decision, target, weights)
+
+    task = fitted()
+    task._loss = Spy()
+    task.loss(torch.full((2, 2), torch.nan), torch.full((2,), torch.nan))
+    assert (seen[0][0] == 0).all()
+    assert (seen[0][1] == 0).all()

@@ -119,3 +119,32 @@ def test_onnx_answers_as_torch_does_for_any_batch_and_length_and_at_extremes():
             decisions = model(*inputs)
         for ours, theirs in zip(decisions.values(), session.run(None, given), strict=True):
             torch.testing.assert_close(torch.from_numpy(theirs), ours, atol=1e-5 * scale, rtol=1e-5)
+
+
+@pytest.mark.gpu
+def test_heads_and_losses_on_a_device_agree_with_cpu_and_never_wait_for_it():
+    tasks = four_tasks()
+    targets = {
+        "state": torch.tensor([0.0, torch.nan, 2.0]),
+        "pain": torch.tensor([0.0, 1.0, torch.nan]),
+        "level": torch.tensor([3.0, torch.nan, 1.0]),
+        "values": torch.tensor([3.0, torch.nan, 4.0]),
+        "feel.ings": torch.tensor([[0.0, 1.0], [torch.nan, torch.nan], [1.0, 1.0]]),
+    }
+    module, readout = TaskHeads(8, tasks), torch.randn(3, 8)
+    cpu = {name: tasks[name].loss(decision, targets[name]) for name, decision in module(readout).items()}
+    module, readout = module.cuda(), readout.cuda()
+    moved = {name: target.cuda() for name, target in targets.items()}
+
+    def losses():
+        return {name: tasks[name].loss(decision, moved[name]) for name, decision in module(readout).items()}
+
+    losses()  # class weights move once
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        device = losses()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for name, pair in cpu.items():
+        for ours, theirs in zip(device[name], pair, strict=True):
+            torch.testing.assert_close(ours.cpu(), theirs, atol=1e-4, rtol=1e-4)

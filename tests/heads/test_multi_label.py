@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from fusionkit.core.errors import ConfigError, DataError
 from fusionkit.core.registry import heads
 from fusionkit.heads.multi_label import MultiLabel, MultiLabelHead
+from fusionkit.losses.bernoulli import Bernoulli
 
 LABELS = ["joy; fear", None, "fear", "neutral", "", "fear;"]
 
@@ -139,3 +140,18 @@ def test_state_brings_a_task_back():
 def test_even_chances_cost_log_2():
     loss, weight = fitted().loss(torch.full((1, 2, 2), 0.5).log(), torch.tensor([[1.0, 0.0]]))
     assert (loss / weight).item() == pytest.approx(math.log(2))
+
+
+def test_a_loss_never_sees_what_was_answered_where_the_label_is_missing():
+    seen = []
+
+    class Spy(Bernoulli):
+        def forward(self, decision, target, weights=None):
+            seen.append((decision, target))
+            return super().forward(decision, target, weights)
+
+    task = fitted()
+    task._loss = Spy()
+    task.loss(torch.full((2, 2, 2), torch.nan), torch.full((2, 2), torch.nan))
+    assert (seen[0][0] == 0).all()
+    assert (seen[0][1] == 0).all()
