@@ -18,17 +18,22 @@ class BranchLinear(nn.Module):
         branches: how many branches.
         width: numbers in.
         out: numbers out.
+        bias: whether something is added.
     """
 
-    def __init__(self, branches: int, width: int, out: int) -> None:
+    def __init__(self, branches: int, width: int, out: int, bias: bool = True) -> None:
         super().__init__()
         bound = (6 / (width + out)) ** 0.5
         self.weight = nn.Parameter(torch.empty(branches, width, out).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.zeros(branches, out))
+        self.bias = nn.Parameter(torch.zeros(branches, out)) if bias else None
 
     def forward(self, x: Float[Tensor, "branch batch step width"]) -> Float[Tensor, "branch batch step out"]:
         """Apply each branch's layer to its own rows."""
-        rows = torch.baddbmm(self.bias[:, None], x.flatten(1, 2), self.weight)
+        rows = x.flatten(1, 2)
+        if self.bias is None:
+            rows = torch.bmm(rows, self.weight)
+        else:
+            rows = torch.baddbmm(self.bias[:, None], rows, self.weight)
         return rows.reshape(*x.shape[:3], -1)
 
 
@@ -88,7 +93,7 @@ class CausalAttention(nn.Module):
 
     ``heads`` queries share ``groups`` keys and values: ``groups == heads`` is multi-head attention, 1 is
     multi-query attention. A step attends to itself and to earlier steps that are real; where there is none the
-    answer is the output layer's bias.
+    answer is zero. No layer of it adds a bias.
 
     Args:
         branches: how many branches.
@@ -115,8 +120,8 @@ class CausalAttention(nn.Module):
             raise ConfigError(f"rotary positions need an even width of a head, but {dim} / {heads} is odd")
         self.heads, self.groups, self.rotary = heads, groups, rotary
         self.width = dim // heads
-        self.qkv = BranchLinear(branches, dim, (heads + 2 * groups) * self.width)
-        self.out = BranchLinear(branches, dim, dim)
+        self.qkv = BranchLinear(branches, dim, (heads + 2 * groups) * self.width, bias=False)
+        self.out = BranchLinear(branches, dim, dim, bias=False)
 
     def forward(
         self, x: Float[Tensor, "branch batch step dim"], mask: Bool[Tensor, "branch batch step"]
@@ -149,6 +154,7 @@ class BranchLSTM(nn.Module):
         super().__init__()
         self.input = BranchLinear(branches, dim, 4 * dim)
         self.recurrent = nn.Parameter(torch.empty(branches, dim, 4 * dim).uniform_(-(dim**-0.5), dim**-0.5))
+        assert self.input.bias is not None
         with torch.no_grad():
             self.input.bias[:, dim : 2 * dim] = 1.0
 

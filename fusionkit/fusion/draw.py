@@ -17,7 +17,7 @@ COLOURS = {  # fill and stroke
     "intermediate": ("#e6f3e6", "#5a9a5a"),
     "late": ("#f3e8f7", "#94629f"),
 }
-CHARACTER, LINE, PADDING, GAP, SPACE = 7.2, 17, 10, 64, 18  # pixels
+CHARACTER, LINE, PADDING, GAP, SPACE = 7.2, 17.0, 10.0, 64.0, 18.0  # pixels
 LONGEST = 44  # characters of a line
 
 
@@ -92,7 +92,7 @@ class _Place:
 
     @property
     def height(self) -> float:
-        return len(self.lines) * LINE + 2 * PADDING - 4 if self.lines else 6.0
+        return len(self.lines) * LINE + 2.0 * PADDING - 4 if self.lines else 6.0
 
 
 def svg(graph: Graph, notes: Mapping[str, str] | None = None) -> str:

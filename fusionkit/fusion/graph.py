@@ -82,14 +82,12 @@ class Graph:
         raise UnknownNameError("node", name, [node.name for node in self.nodes])
 
 
-def parse_graph(
-    section: Mapping[str, Any] | None, modalities: Sequence[str], tasks_from: Mapping[str, str] | None = None
-) -> Graph:
+def parse_graph(section: Any, modalities: Sequence[str], tasks_from: Mapping[str, str] | None = None) -> Graph:
     """Read a recipe's fusion section.
 
     Args:
         section: the short form ``{kind: rcft, dim: 64, layers: 2}``, one node named ``fused`` over all modalities;
-            or the long form ``{dim: 64, graph: {name: {kind, inputs, ...options}}}``. One modality needs none.
+            or the long form ``{dim: 64, graph: {name: {kind, inputs, ...options}}}``. None is allowed with one modality.
         modalities: names of the recipe's sensors.
         tasks_from: the node that a task names, by task.
 

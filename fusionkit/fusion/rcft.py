@@ -63,10 +63,10 @@ class RCFTLayer(nn.Module):
         else:
             self.temporal = CausalAttention(branches, dim, heads, kv_groups, rotary)
         self.dense = BranchLinear(branches, dim, dim)
-        self.query = BranchLinear(branches, dim, dim)
-        self.key = BranchLinear(branches, dim, dim)
-        self.value = BranchLinear(branches, dim, dim)
-        self.out = BranchLinear(branches, dim, dim)
+        self.query = BranchLinear(branches, dim, dim, bias=False)
+        self.key = BranchLinear(branches, dim, dim, bias=False)
+        self.value = BranchLinear(branches, dim, dim, bias=False)
+        self.out = BranchLinear(branches, dim, dim, bias=False)
         self.norm = BranchNorm(branches, dim)
 
     def forward(

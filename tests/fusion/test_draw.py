@@ -104,21 +104,24 @@ def test_names_and_notes_are_escaped_and_long_ones_cut():
 
 
 @st.composite
-def graphs(draw):
-    sensors = tuple(f"s{i}" for i in range(draw(st.integers(1, 6))))
-    nodes = []
+def wirings(draw):
+    """A number of sensors, and the inputs of each node."""
+    sensors = draw(st.integers(1, 6))
+    inputs = []
     for i in range(draw(st.integers(1, 6))):
-        known = [*sensors, *(node.name for node in nodes)]
-        inputs = draw(st.lists(st.sampled_from(known), min_size=1, max_size=4, unique=True))
-        nodes.append(Node(f"n{i}", "rcft", "intermediate", tuple(inputs)))
-    loose = [name for name in [*sensors, *(n.name for n in nodes)] if not any(name in n.inputs for n in nodes)]
-    return Graph((*nodes, Node("end", "vote", "late", tuple(loose))), sensors, 64)
+        known = [*(f"s{j}" for j in range(sensors)), *(f"n{j}" for j in range(i))]
+        inputs.append(draw(st.lists(st.sampled_from(known), min_size=1, max_size=4, unique=True)))
+    return sensors, inputs
 
 
 @settings(deadline=None, max_examples=60)
-@given(graph=graphs())
-def test_no_box_lies_over_another(graph):
-    check(graph, ET.fromstring(svg(graph, {graph.end.name: "one\ntwo\nthree"})))
+@given(wiring=wirings())
+def test_no_box_lies_over_another(wiring):
+    sensors = tuple(f"s{j}" for j in range(wiring[0]))
+    nodes = [Node(f"n{i}", "rcft", "intermediate", tuple(inputs)) for i, inputs in enumerate(wiring[1])]
+    loose = [name for name in [*sensors, *(n.name for n in nodes)] if not any(name in n.inputs for n in nodes)]
+    graph = Graph((*nodes, Node("end", "vote", "late", tuple(loose))), sensors, 64)
+    check(graph, ET.fromstring(svg(graph, {"end": "one\ntwo\nthree"})))
     printed(tree(graph))
 
 
