@@ -69,6 +69,12 @@ def test_windows_that_only_touch_share_nothing():
     assert check_straddling(split(touching, "txv"), touching) == []
 
 
+def test_a_long_window_is_remembered_past_short_ones():
+    nested = study({"image": sensor([(0, 0, 50), (0, 5, 2), (0, 40, 5), (1, 0, 1)], IMAGE)})
+    with pytest.raises(DataError, match=r"'r0' \(train\) and 'r2' \(test\) of fold 0 share samples 40 to 45"):
+        check_straddling(split(nested, "ttxv"), nested)
+
+
 def test_any_sensor_is_enough_to_refuse():
     mixed = study(
         {"eeg": sensor([(0, 0, 1), (1, 0, 1), (2, 0, 1)]), "image": sensor([(0, 0, 1), (1, 0, 1), (0, 0, 1)])}

@@ -145,6 +145,21 @@ def test_what_does_not_vary_does_not_explode(constant):
     assert np.abs((values - made.shift[:, None]) / made.scale[:, None]).max() < 5
 
 
+def test_sums_over_many_steps_are_kept_in_float64():
+    values = np.random.default_rng(0).normal(12345.678, 1, (3, 3000, 2, 1)).astype(np.float32)
+    made = run(make("aaa", [0, 1, 2]), CachedFeatures(values, np.full(3, 3000), None), kind="subject")
+    exact = values.astype(np.float64).reshape(-1, 2)
+    np.testing.assert_allclose(made.shift[0, :, 0], exact.mean(0), rtol=1e-7)
+    np.testing.assert_allclose(made.scale[0, :, 0], exact.std(0), rtol=1e-7)
+
+
+def test_rounding_is_not_taken_for_variation():
+    values = np.full((3, 2, 2, 1), 0.1, np.float32)
+    values[1] = np.nextafter(np.float32(0.1), np.float32(1))
+    made = run(make("aaa", [0, 1, 2]), CachedFeatures(values, np.full(3, 2), None), kind="subject")
+    assert (made.scale == 1).all()
+
+
 def test_kinds_that_are_done_elsewhere_have_no_statistics():
     assert run(make("ab", [0, 1]), kind="none") is None
     assert run(make("ab", [0, 1]), kind="training") is None
@@ -242,4 +257,5 @@ def test_one_class_per_recording_is_warned_of():
 
 
 def test_missing_labels_and_absent_sensors_do_not_hide_the_warning():
-    assert warn(make("aabbc", [0, 0, 1, 1, -1], labels=["x", None, "y", "y", "x"]), "recording")
+    study = make("aabbcc", [0, 0, 1, 1, -1, -1], labels=["x", None, "y", "y", "x", "y"])
+    assert warn(study, "recording") and warn(study, "subject")

@@ -132,6 +132,19 @@ def test_one_seed_gives_one_split_and_another_seed_another():
     assert make_split(how, records, 4).options.seed == 4
 
 
+@pytest.mark.parametrize("kind", ["holdout", "k_fold"])
+def test_the_seed_shuffles_the_groups_that_are_tested(kind):
+    records = lab(subjects=12, trials=1, windows=1)
+    first = [make_split(options(kind=kind), records, seed).folds[0].test.tolist() for seed in range(4)]
+    assert len(set(map(tuple, first))) == 4
+
+
+def test_each_fold_draws_its_own_validation_groups():
+    records = lab(subjects=20, trials=1, windows=1)
+    split = make_split(options(kind="leave_one_out"), records, 0)
+    assert len({tuple(fold.validation) for fold in split.folds}) == 20
+
+
 def test_validation_differs_between_folds_and_is_its_share_of_the_training_groups():
     records = lab(subjects=10, trials=1, windows=1)
     split = make_split(options(kind="k_fold", folds=5, validation=0.25), records, 0)
