@@ -34,22 +34,21 @@ def explain(
         print("No options.")
         return
     print("Options:")
-    widths = [max(len(row[column]) for row in options) for column in ("option", "type", "default")]
+    width = max(len(row["option"]) for row in options)
     for row in options:
-        cells = [f"{row[name]:<{width}}" for name, width in zip(("option", "type", "default"), widths, strict=True)]
-        print(f"  {'  '.join(cells)}  {row['description']}".rstrip())
+        default = row["default"] if row["default"] == "required" else f"default {row['default']}"
+        print(f"  {row['option']:<{width}}  {row['type']}; {default}")
+        if row["description"]:
+            print(f"  {'':<{width}}    {row['description']}")
 
 
 def option_table(schema: dict[str, Any]) -> list[dict[str, str]]:
     """A row per option of a JSON Schema: its name, its type with bounds, its default, what it means."""
-    import yaml
+    from fusionkit.recipe.write import dump_flow
 
     rows = []
     for name, entry in schema.get("properties", {}).items():
-        default = "required"
-        if name not in schema.get("required", ()):
-            shown = yaml.safe_dump(entry.get("default"), default_flow_style=True, width=10_000)
-            default = "= " + shown.removesuffix("\n...\n").strip()
+        default = "required" if name in schema.get("required", ()) else dump_flow(entry.get("default"))
         row = {"option": name, "type": describe(entry, schema.get("$defs", {}))}
         rows.append({**row, "default": default, "description": entry.get("description", "")})
     return rows

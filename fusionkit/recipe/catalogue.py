@@ -1,6 +1,7 @@
 """What there is to choose from: recipes, and every family's components with a line each."""
 
 import inspect
+import re
 from typing import Any
 
 from fusionkit.core import registry
@@ -48,5 +49,5 @@ def find_component(name: str) -> tuple[str, str, type[Any]]:
 
 def first_line(cls: type) -> str:
     """The first sentence of a class's docstring."""
-    lines = inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0].split()
-    return " ".join(lines)
+    paragraph = " ".join(inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0].split())
+    return re.split(r"(?<=[.!?]) ", paragraph)[0]

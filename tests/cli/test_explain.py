@@ -96,14 +96,14 @@ def test_types_bounds_and_defaults_are_put_in_words():
     rows = option_table(options_model(Parts).model_json_schema())
     assert [(row["option"], row["type"], row["default"]) for row in rows] == [
         ("needed", "integer", "required"),
-        ("count", "integer >= 1 < 9", "= 4"),
-        ("share", "number > 0", "= 0.5"),
-        ("names", "list of text | null", "= null"),
-        ("mode", "mean | sum", "= mean"),
-        ("pair", "list of integer, number", "= [1, 2.0]"),
-        ("flag", "true | false", "= true"),
-        ("weights", "mapping | null", "= null"),
-        ("inner", "mapping of kind, width", "= {kind: inner, width: 3}"),
-        ("word", "text", "= 'true'"),
+        ("count", "integer >= 1 < 9", "4"),
+        ("share", "number > 0", "0.5"),
+        ("names", "list of text | null", "null"),
+        ("mode", "mean | sum", "mean"),
+        ("pair", "list of integer, number", "[1, 2.0]"),
+        ("flag", "true | false", "true"),
+        ("weights", "mapping | null", "null"),
+        ("inner", "mapping of kind, width", "{kind: inner, width: 3}"),
+        ("word", "text", "'true'"),
     ]
     assert rows[1]["description"] == "how many"

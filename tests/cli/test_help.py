@@ -59,6 +59,18 @@ def test_help_is_quick_and_imports_no_torch():
     assert min(seconds) < 0.4
 
 
+def test_help_of_no_verb_imports_torch():
+    code = (
+        "import sys; from fusionkit.cli import frame, main\n"
+        "for verb in frame.VERBS:\n"
+        "    main([verb, '--help'])\n"
+        "    if 'torch' in sys.modules: sys.exit(f'{verb} imports torch')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Example:") >= len(VERBS) - 1  # `data` has verbs of its own, each with its example
+
+
 def test_the_module_runs():
     done = subprocess.run([sys.executable, "-m", "fusionkit", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"{__version__}\n"

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from fusionkit.cli import main
+from fusionkit.core import registry
 from fusionkit.recipe.shipped import shipped_recipes
 from fusionkit.recipe.yaml import read_text
 
@@ -29,13 +30,13 @@ def test_a_shipped_recipe_keeps_to_the_schema(schema, name):
 
 
 def test_a_plugin_is_listed_too(capsys, tmp_path, monkeypatch):
+    registry.encoders.kinds()
+    monkeypatch.setattr(registry.encoders, "_classes", dict(registry.encoders._classes))  # forgotten afterwards
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "plugin_for_schema.py").write_text(
-        "from fusionkit.core.registry import losses\n"
-        "class Zero:\n    '''Nothing.'''\n    def __init__(self): ...\n"
-        "losses.register('zero_for_schema')(Zero)\n"
+        "from fusionkit.core.registry import encoders\n"
+        "@encoders.register('lab')\nclass Lab:\n    def __init__(self, shape, dim, *, rooms: int = 3): ...\n"
     )
     assert main(["schema", "--plugin", "plugin_for_schema"]) == 0
-    json.loads(capsys.readouterr().out)
-    assert main(["explain", "zero_for_schema"]) == 0
-    assert "losses.zero_for_schema" in capsys.readouterr().out
+    found = json.loads(capsys.readouterr().out)
+    assert found["$defs"]["encoders.lab"]["properties"]["rooms"]["default"] == 3

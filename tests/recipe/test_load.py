@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from fusionkit.core import registry
 from fusionkit.core.errors import ConfigError, UnknownNameError
 from fusionkit.recipe import load
 from fusionkit.recipe.load import load_recipe
@@ -205,6 +206,32 @@ def test_names_that_torch_has_taken_are_refused(recipe_file):
     assert "tiny.yaml:11: modalities.values: this name belongs to torch, choose another than 'values'" in found
 
 
+def test_rules_of_an_operation_are_checked_while_reading(recipe_file, monkeypatch):
+    class Strict(registry.fusion.get("mix")):
+        def __init__(self, inputs, dim, duration, *, heads: int = 4) -> None:
+            if dim % heads:
+                raise ConfigError(f"heads must divide dim, but {heads} does not divide {dim}")
+
+    monkeypatch.setitem(registry.fusion._classes, "strict", Strict)
+    message = "heads must divide dim, but 3 does not divide 32"
+    path = recipe_file(("kind: mix", "kind: strict"), ("layers: 2}", "heads: 3}"))
+    assert problem(path) == f"tiny.yaml:16: fusion.graph.all: {message}"
+    assert (
+        problem(recipe_file(), ["fusion.kind=strict", "fusion.heads=3", "tasks=state"])
+        == f"tiny.yaml:12: fusion: {message}"
+    )
+
+
+def test_a_sensor_is_not_called_like_the_whole_model(recipe_file):
+    path = recipe_file(
+        ("  voice: {kind: sound}", "  fused: {kind: sound}"), ("voice]", "fused]"), ("  voice: [", "  fused: [")
+    )
+    assert (
+        problem(path)
+        == "tiny.yaml:11: modalities.fused: this name belongs to the whole model, choose another than 'fused'"
+    )
+
+
 def test_open_values_must_be_given_on_the_command_line(recipe_file):
     path = recipe_file(("path: t.csv", "path: ???"), ("epochs: 5", "epochs: '???'"))
     assert problems(path) == [
@@ -266,7 +293,7 @@ def test_a_component_may_not_take_the_keys_of_its_place(recipe_file, monkeypatch
     class Greedy:
         def __init__(self, *, split: int = 1, cache: str = "") -> None: ...
 
-    monkeypatch.setitem(load.registry.sources._classes, "greedy", Greedy)
+    monkeypatch.setitem(registry.sources._classes, "greedy", Greedy)
     assert problem(recipe_file(("kind: table\n  path: t.csv", "kind: greedy"))) == (
         "tiny.yaml:5: data.kind: sources component: a component may not have the options ['cache', 'split'], "
         "which belong to every sources component"

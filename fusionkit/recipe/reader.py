@@ -1,0 +1,277 @@
+"""From plain data to a checked recipe: every section against its model, every component against its signature."""
+
+import importlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import torch
+from pydantic import BaseModel, ValidationError
+from torch import nn
+
+from fusionkit.core import registry
+from fusionkit.core.errors import ConfigError, UnknownNameError, did_you_mean
+from fusionkit.core.registry import Registry, option_problems
+from fusionkit.fusion.graph import Graph, GraphError, parse_graph
+from fusionkit.recipe.problem import Key, Places, dotted
+from fusionkit.recipe.sections import (
+    NAME,
+    SECTIONS,
+    Choice,
+    ChoiceType,
+    DataSection,
+    ExportSection,
+    HeadsSection,
+    ModalityEntry,
+    Recipe,
+    RunSection,
+    TaskEntry,
+    TrainSection,
+    choice_model,
+)
+
+OPEN = "???"
+"""Stands in a recipe for a value that the command line must give."""
+
+_ALONE = (registry.modalities, registry.heads, registry.augment)  # components made of their options alone
+
+_FIXED = {"heads": HeadsSection, "train": TrainSection, "export": ExportSection, "run": RunSection}
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _open(value: Any, key: Key) -> Iterator[Key]:
+    if value == OPEN:
+        yield key
+    elif isinstance(value, Mapping):
+        for name, part in value.items():
+            yield from _open(part, (*key, name))
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from _open(part, (*key, index))
+
+
+class Reader:
+    """One pass over a recipe's data that collects every problem; what has one becomes None on the way.
+
+    Args:
+        places: where values come from.
+        data: the recipe as plain data, overrides applied.
+        complete: whether a value that is left open with ``???`` is a problem.
+    """
+
+    def __init__(self, places: Places, data: dict[str, Any], complete: bool) -> None:
+        self.places = places
+        self.data = data
+        self.open = list(_open(data, ()))
+        self.problems: list[tuple[Key, str]] = []
+        if complete:
+            self.must_give(self.open)
+
+    def problem(self, key: Key, message: str) -> None:
+        """Note one problem."""
+        self.problems.append((key, message))
+
+    def must_give(self, keys: Iterable[Key]) -> None:
+        """Note values that only the command line can give."""
+        for key in keys:
+            self.problem(key, f"must be given on the command line: {dotted(key)}=VALUE")
+
+    def lines(self) -> list[str]:
+        """Every problem once, with its place: down the file, then the command line."""
+        ordered = sorted(self.problems, key=lambda found: self.places.order(found[0]))
+        return list(dict.fromkeys(self.places.say(key, message) for key, message in ordered))
+
+    def read(self, stem: str, file: str) -> Recipe | None:
+        """Read every section; None where there is a problem.
+
+        Args:
+            stem: the name of a recipe that says none.
+            file: how the recipe is called in messages.
+        """
+        data = self.data
+        for name in data:
+            if name not in SECTIONS:
+                self.problem((name,), f"no such section{did_you_mean(name, SECTIONS)}; known: {list(SECTIONS)}")
+        name = data.get("name") or re.sub(r"[^A-Za-z0-9_-]+", "-", stem)
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", name):
+            self.problem(("name",), f"a name must be letters, digits, - and _ (it names a folder), but got {name!r}")
+        seed = data.get("seed", 0)
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+            self.problem(("seed",), f"a seed must be a whole number from 0 to 2**32 - 1, but got {seed!r}")
+        parts: dict[str, Any] = {"name": name, "seed": seed, "plugins": self.plugins()}
+        parts["data"] = self.choice(DataSection, registry.sources, data.get("data"), ("data",))
+        parts["modalities"] = {
+            key: self.modality(key, raw) for key, raw in self.entries("modalities", "sensor").items()
+        }
+        parts["tasks"] = {key: self.task(key, raw) for key, raw in self.entries("tasks", "task").items()}
+        parts["fusion"] = self.mapping(data.get("fusion"), ("fusion",))
+        parts["graph"] = self.graph(parts["fusion"], list(parts["modalities"]))
+        parts["augment"] = self.augment(list(parts["modalities"]))
+        for section, model in _FIXED.items():
+            parts[section] = self.model(model, data.get(section), (section,))
+        parts["expect"] = self.mapping(data.get("expect"), ("expect",))
+        if self.problems:
+            return None
+        return Recipe(**parts, file=file, open=tuple(dotted(key) for key in self.open))
+
+    def plugins(self) -> tuple[str, ...]:
+        """Import what the recipe lists; importing registers."""
+        names = self.data.get("plugins") or []
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            self.problem(("plugins",), f"must be a list of modules, but got {names!r}")
+            return ()
+        for index, name in enumerate(names):
+            try:
+                importlib.import_module(name)
+            except (ImportError, SyntaxError, ConfigError) as error:
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                self.problem(("plugins", index), f"a plugin must be a module that imports, but {name}: {reason}")
+        return tuple(names)
+
+    def mapping(self, raw: Any, key: Key) -> dict[str, Any]:
+        """A mapping, empty where the section is not given."""
+        if raw is None:
+            return {}
+        if not isinstance(raw, dict):
+            self.problem(key, f"must be a mapping, but got {_short(raw)}")
+            return {}
+        return raw
+
+    def entries(self, section: str, what: str) -> dict[str, Any]:
+        """The named entries of a section that must have some."""
+        entries = self.mapping(self.data.get(section), (section,))
+        if not entries:
+            self.problem((section,), f"a recipe must have at least one {what}")
+        for name in entries:
+            if not NAME.fullmatch(name):
+                self.problem((section, name), f"a {what} must be named with letters, digits and _, but got {name!r}")
+        return entries
+
+    def model(self, model: type[Model], raw: Any, key: Key) -> Model | None:
+        """Check a section, or an entry, against its model."""
+        if raw is None:
+            raw = {}
+        if not isinstance(raw, dict):
+            self.problem(key, f"must be a mapping, but got {_short(raw)}")
+            return None
+        try:
+            return model(**raw)
+        except ValidationError as error:
+            found = [((*key, *place), message) for place, message in option_problems(model, error, raw)]
+        wrong = [(place, message) for place, message in found if place not in self.open]
+        if not wrong:  # only ??? stands where a number should: go on with the default
+            try:
+                return model(**{name: value for name, value in raw.items() if (*key, name) not in self.open})
+            except ValidationError:
+                self.must_give(place for place, _ in found)
+        self.problems.extend(wrong)
+        return None
+
+    def choice(
+        self, base: type[ChoiceType], family: Registry, raw: Any, key: Key, default: str | None = None
+    ) -> ChoiceType | None:
+        """Check ``kind`` and its options; ``default`` is the kind where none is given."""
+        if raw is None and default is None:
+            self.problem(key, "must be given")
+            return None
+        if not isinstance(raw, dict | None):
+            self.problem(key, f"must be a mapping with a kind, but got {_short(raw)}")
+            return None
+        options = {"kind": default} | (raw or {})
+        kind = options["kind"]
+        if kind is None or not isinstance(kind, str):
+            known = family.kinds()
+            self.problem((*key, "kind"), f"must be given, one of {known}" + ("" if kind is None else f", got {kind!r}"))
+            return None
+        if kind == OPEN:
+            self.must_give([(*key, "kind")])
+            return None
+        try:
+            model = choice_model(base, family.get(kind), f"{family.family} component")
+        except ConfigError as error:
+            self.problem((*key, "kind"), str(error))
+            return None
+        except UnknownNameError as error:
+            self.problem((*key, "kind"), str(error))
+            return None
+        chosen = self.model(model, options, key)
+        if chosen is not None and family in _ALONE and not any(place[: len(key)] == key for place in self.open):
+            try:
+                family.build(kind, chosen.options)  # rules between options live in the constructor
+            except ConfigError as error:
+                self.problem(key, str(error))
+        return chosen
+
+    def modality(self, name: str, raw: Any) -> ModalityEntry | None:
+        """A sensor, with the encoder that it gets."""
+        key: Key = ("modalities", name)
+        encoder = raw.get("encoder") if isinstance(raw, dict) else None
+        shared = {part: value for part, value in raw.items() if part != "encoder"} if isinstance(raw, dict) else raw
+        entry = self.choice(ModalityEntry, registry.modalities, shared, key)
+        if entry is None:
+            return None
+        default = registry.modalities.get(entry.kind).encoder
+        chosen = self.choice(Choice, registry.encoders, encoder, (*key, "encoder"), default)
+        return entry.model_copy(update={"encoder": chosen, "column": entry.column or name})
+
+    def task(self, name: str, raw: Any) -> TaskEntry | None:
+        """A task."""
+        entry = self.choice(TaskEntry, registry.heads, raw, ("tasks", name))
+        return None if entry is None else entry.model_copy(update={"column": entry.column or name})
+
+    def graph(self, section: Any, sensors: list[str]) -> Graph | None:
+        """The fusion graph; operations that need no data are made once, to see whether they fit."""
+        if not sensors:
+            return None
+        nodes = section.get("graph")
+        for place, names in ((("modalities",), sensors), (("fusion", "graph"), nodes)):
+            for name in names if isinstance(names, Mapping | list) else ():
+                if hasattr(nn.ModuleDict, str(name)):  # torch keeps modules beside its own methods
+                    self.problem((*place, name), f"this name belongs to torch, choose another than {name!r}")
+        if "fused" in sensors:  # the run's folders are called after sensors and the whole
+            self.problem(("modalities", "fused"), "this name belongs to the whole model, choose another than 'fused'")
+        tasks = self.data.get("tasks")
+        tasks_from = {
+            name: entry["from"]
+            for name, entry in (tasks.items() if isinstance(tasks, dict) else ())
+            if isinstance(entry, dict) and isinstance(entry.get("from"), str)
+        }
+        try:
+            graph = parse_graph(section, sensors, tasks_from)
+        except GraphError as error:
+            for path, message in error.problems:
+                key: Key = tuple(int(part) if part.isdecimal() else part for part in path.split(".") if part)
+                self.problem(key if key[:1] == ("tasks",) else ("fusion", *key), message)
+            return None
+        for node in graph.nodes:
+            given: dict[str, tuple[Any, ...]] = {  # what is known without data; early nodes need their features
+                "intermediate": (dict.fromkeys(node.inputs, graph.dim), graph.dim, 1.0),
+                "late": (node.inputs,),
+            }
+            try:
+                if node.level in given:
+                    with torch.random.fork_rng(devices=[]):
+                        registry.fusion.build(node.kind, node.options, *given[node.level])
+            except ConfigError as error:
+                self.problem(("fusion", "graph", node.name) if "graph" in section else ("fusion",), str(error))
+        return graph
+
+    def augment(self, sensors: list[str]) -> dict[str, tuple[Choice, ...]]:
+        """Augmentations by sensor."""
+        chosen: dict[str, tuple[Choice, ...]] = {}
+        for name, entries in self.mapping(self.data.get("augment"), ("augment",)).items():
+            key: Key = ("augment", name)
+            if name not in sensors:
+                self.problem(key, f"no sensor named {name!r}{did_you_mean(name, sensors)}; known: {sorted(sensors)}")
+            if not isinstance(entries, list):
+                self.problem(key, f"must be a list of augmentations, but got {_short(entries)}")
+                continue
+            found = [self.choice(Choice, registry.augment, raw, (*key, index)) for index, raw in enumerate(entries)]
+            chosen[name] = tuple(choice for choice in found if choice is not None)
+        return chosen
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
