@@ -87,7 +87,7 @@ def write(path, content: bytes):
 
 def wav(samples: np.ndarray, path) -> bytes:
     soundfile.write(path, samples, 16000, subtype="FLOAT")
-    return path.read_bytes()
+    return bytes(path.read_bytes())
 
 
 def test_bad_files_are_refused_by_name(tmp_path):
@@ -160,7 +160,7 @@ def test_draws_one_spectrogram_a_class():
 
 
 def test_reads_real_speech(real_data):
-    path = sorted((real_data / "lab" / "audio").glob("*.flac"))[0]
+    path = min((real_data / "lab" / "audio").glob("*.flac"))
     recording = Audio().read(path)
     assert recording.values.shape == (32000,) and recording.sample_rate == 16000
     assert 0.01 < np.abs(recording.values).max() <= 1

@@ -183,5 +183,5 @@ def test_draws_the_mean_picture_of_a_class():
 
 
 def test_reads_real_images(real_data):
-    path = sorted((real_data / "lab" / "image").glob("*.png"))[0]
+    path = min((real_data / "lab" / "image").glob("*.png"))
     assert Image().read(path).values.shape == (1, 3, 32, 32)
