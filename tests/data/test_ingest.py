@@ -384,31 +384,48 @@ def test_a_cached_study_is_found_again(lab):
 # kills, workers, damage
 
 
-def test_parts_of_a_killed_run_are_taken_and_half_lines_are_not(tmp_path):
-    parts = Parts(tmp_path / "p")
+def two_parts(folder):
+    parts = Parts(folder)
     parts.append("one", Recording(signal(1), 10.0, ("Fz", "Cz"), "V"))
     parts.append("two", Recording(np.arange(5, dtype=np.uint8)))
     parts.close()
-    journal, samples = tmp_path / "p" / "journal.jsonl", tmp_path / "p" / "samples.bin"
-    whole = journal.read_bytes()
-    for cut, left in [(1, ["one"]), (0, ["one", "two"]), (len(whole) - 3, [])]:
-        journal.write_bytes(whole[: len(whole) - cut])
-        with samples.open("ab") as file:
-            file.write(b"half a recording")
-        again = Parts(tmp_path / "p")
-        assert [id for id in ("one", "two") if id in again] == left
+    return folder / "journal.jsonl", folder / "samples.bin"
+
+
+def cut(path, size):
+    path.write_bytes(path.read_bytes()[:-size] if size > 0 else path.read_bytes() + b"x" * -size)
+
+
+@pytest.mark.parametrize(
+    ("journal_cut", "samples_cut", "left"),
+    [
+        (0, 0, ["one", "two"]),
+        (1, 0, ["one"]),
+        (-7, 0, ["one", "two"]),
+        (0, -7, ["one", "two"]),
+        (1, -7, ["one"]),
+        (0, 1, ["one"]),
+        (0, 6, []),
+        (200, -7, []),
+    ],
+)
+def test_parts_of_a_killed_run_are_taken_and_half_ones_are_not(tmp_path, journal_cut, samples_cut, left):
+    journal, samples = two_parts(tmp_path / "p")
+    cut(journal, journal_cut)
+    cut(samples, samples_cut)
+    for added in ("three", "four"):  # every run dies in its turn
+        parts = Parts(tmp_path / "p")
+        assert [id for id in ("one", "two", "three") if id in parts] == left
         if "one" in left:
-            _, recording = again.find("one")
+            _, recording = parts.find("one")
             np.testing.assert_array_equal(recording.values, signal(1))
             assert (recording.sample_rate, recording.channels, recording.unit) == (10.0, ("Fz", "Cz"), "V")
-        again.append("three", Recording(signal(3)))
-        np.testing.assert_array_equal(again.find("three")[1].values, signal(3))
-        again.remove()
-        assert not (tmp_path / "p").exists()
-        parts = Parts(tmp_path / "p")
-        parts.append("one", Recording(signal(1), 10.0, ("Fz", "Cz"), "V"))
-        parts.append("two", Recording(np.arange(5, dtype=np.uint8)))
+        parts.append(added, Recording(signal(3)))
+        np.testing.assert_array_equal(parts.find(added)[1].values, signal(3))
+        left = [*left, added]
         parts.close()
+    parts.remove()
+    assert not (tmp_path / "p").exists()
 
 
 def test_samples_that_did_not_reach_the_disk_are_read_again(lab):
