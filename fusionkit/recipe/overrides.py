@@ -1,4 +1,4 @@
-"""What the command line changes in a recipe: ``train.epochs=3 fusion.kind=rcft modalities=[eeg, audio]``."""
+"""What the command line changes in a recipe: ``train.epochs=3 fusion.kind=rcft modalities=eeg,audio``."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from fusionkit.recipe.problem import Key, Places, RecipeError, dotted
 from fusionkit.recipe.yaml import read_text, scalar
 
 SELECTIONS = {"modalities": "sensor", "tasks": "task"}
-"""Sections from which ``section=name`` or ``section=[name, name]`` picks entries."""
+"""Sections from which ``section=name``, ``section=name,name`` or ``section=[name, name]`` picks entries."""
 
 _KEPT: dict[tuple[str, ...], frozenset[str]] = {
     ("data",): frozenset({"split", "allow_leakage", "cache", "resident"}),
@@ -125,7 +125,7 @@ def _drop_options(place: dict[str, Any], places: Places, key: Key, kind: Any) ->
 def _select(data: dict[str, Any], places: Places, override: Override) -> str | None:
     section = str(override.key[0])
     entries = data.get(section)
-    wanted = [override.value] if isinstance(override.value, str) else override.value
+    wanted = override.value.split(",") if isinstance(override.value, str) else override.value
     if not isinstance(wanted, list) or not wanted or not all(isinstance(name, str) for name in wanted):
         return f"a selection must be a name or a list of names, but got {override.value!r}"
     if not isinstance(entries, dict):

@@ -15,7 +15,7 @@ from fusionkit.recipe.yaml import read_text
 class Bands(BaseModel):
     model_config = ConfigDict(extra="forbid")
     kind: Literal["bands"] = "bands"
-    window: float = Field(1.0, gt=0)
+    window: Annotated[float, Field(gt=0)] = 1.0
 
 
 class Raw(BaseModel):
@@ -109,7 +109,7 @@ class Made:
     def __init__(self, *, records: int = 10) -> None: ...
 
 
-STUBS = {
+STUBS: dict[str, dict[str, type]] = {
     "modalities": {"brain": Brain, "sound": Sound},
     "encoders": {"plain": Plain, "other": Other, "mlp": Plain},
     "fusion": {"join": Join, "mix": Mix, "vote": Poll},

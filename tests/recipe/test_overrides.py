@@ -163,6 +163,7 @@ def test_nodes_without_inputs_vanish_upwards():
 
 def test_a_selection_of_tasks_drops_the_others(changed):
     assert list(changed("tasks=score")[0]["tasks"]) == ["score"]
+    assert list(changed("modalities=voice,eeg")[0]["modalities"]) == ["eeg", "voice"]
 
 
 def test_a_mapping_replaces_a_section(changed):
