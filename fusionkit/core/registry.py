@@ -168,7 +168,7 @@ def option_problems(
             message = message[0].lower() + message[1:]
         if path in problems:
             message = f"{problems[path].rpartition(', got ')[0] or problems[path]}, or {message}"
-        if end == 0 and not isinstance(got, Mapping | BaseModel):
+        if end == 0 and " got " not in message and not isinstance(got, Mapping | BaseModel):
             message += f", got {got!r}"
         problems[path] = message
     return list(problems.items())
