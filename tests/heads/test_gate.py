@@ -122,6 +122,7 @@ def test_onnx_answers_as_torch_does_for_any_batch_and_length_and_at_extremes():
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_heads_and_losses_on_a_device_agree_with_cpu_and_never_wait_for_it():
     tasks = four_tasks()
     targets = {
