@@ -89,7 +89,7 @@ class Case(ABC):
     def build(self, seed: int = 0) -> nn.Module:
         """A component in evaluation mode, from a seed; the caller's random state is left alone."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             return self.make().eval()
 
     def ask(self, module: nn.Module, inputs: Streams) -> Answer:
@@ -127,7 +127,7 @@ def step(case: Case, module: nn.Module, optimiser: torch.optim.Optimizer) -> Non
     """One optimiser step on inputs in which each sensor is absent from one row; gradients stay."""
     module.train()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
+        torch.default_generator.manual_seed(3)
         optimiser.zero_grad()
         loss_of(case.answer(module, holed(case.inputs()))).backward()  # type: ignore[no-untyped-call]
     optimiser.step()

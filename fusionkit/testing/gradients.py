@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionkit.testing.case import Case, holed, loss_of, step, warm_up
-from fusionkit.testing.result import NotApplicable, require
+from fusionkit.testing.result import IdleParameters, NotApplicable, require
 
 
 def parameters_registered(case: Case, module: nn.Module) -> None:
@@ -42,13 +42,16 @@ def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 def gradient_reaches_parameters(case: Case, module: nn.Module) -> None:
     """After one warm-up step, every parameter gets a gradient that is finite and not all zero."""
     _trained(case, module)
+    idle = []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            gradient = parameter.grad
-            require(gradient is not None, f"every parameter must get a gradient, but {name} gets none")
-            assert gradient is not None
-            require(bool(gradient.isfinite().all()), f"gradients must be finite, but that of {name} is not")
-            require(bool(gradient.any()), f"every parameter must get a gradient, but that of {name} is zero")
+            if parameter.grad is None or not bool(parameter.grad.any()):
+                idle.append(name)
+            else:
+                finite = bool(parameter.grad.isfinite().all())
+                require(finite, f"gradients must be finite, but that of {name} is not")
+    if idle:
+        raise IdleParameters(idle, f"every parameter must get a gradient, but these get none: {', '.join(idle)}")
 
 
 def optimiser_moves_parameters(case: Case, module: nn.Module) -> None:
@@ -58,10 +61,13 @@ def optimiser_moves_parameters(case: Case, module: nn.Module) -> None:
         raise NotApplicable("it has no parameters")
     before = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
     step(case, module, warmed)
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            moved = float((parameter.detach() - before[name]).abs().max())
-            require(moved > 0, f"an optimiser step must move every parameter, but {name} stays")
+    idle = [
+        name
+        for name, parameter in module.named_parameters()
+        if parameter.requires_grad and torch.equal(parameter.detach(), before[name])
+    ]
+    if idle:
+        raise IdleParameters(idle, f"an optimiser step must move every parameter, but these stay: {', '.join(idle)}")
 
 
 def _trained(case: Case, module: nn.Module) -> None:

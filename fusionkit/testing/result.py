@@ -17,12 +17,14 @@ class CheckResult:
             not apply, or a check it rests on failed.
         detail: the numbers of a failure, the reason of an exemption or a skip.
         case: which of the component's made inputs.
+        idle: parameters that training did not reach.
     """
 
     name: str
     outcome: Outcome
     detail: str = ""
     case: str = ""
+    idle: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         place = f" ({self.case})" if self.case else ""
@@ -31,6 +33,19 @@ class CheckResult:
 
 class CheckFailed(AssertionError):
     """Raised inside a check; the message says the rule, then the numbers."""
+
+
+class IdleParameters(CheckFailed):
+    """Training does not reach some parameters.
+
+    Args:
+        idle: their names.
+        message: the rule, then the names.
+    """
+
+    def __init__(self, idle: Sequence[str], message: str) -> None:
+        super().__init__(message)
+        self.idle = tuple(idle)
 
 
 class NotApplicable(Exception):

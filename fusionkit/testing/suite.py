@@ -1,6 +1,7 @@
 """The suites: which checks there are, in which order, and what rests on what."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -13,7 +14,7 @@ from fusionkit.losses.loss import Loss
 from fusionkit.testing import exported, gradients, losses, masking, rows, sensors, state
 from fusionkit.testing.case import Case
 from fusionkit.testing.cases import sort_cases
-from fusionkit.testing.result import CheckFailed, CheckResult, ConformanceError, NotApplicable
+from fusionkit.testing.result import CheckFailed, CheckResult, ConformanceError, IdleParameters, NotApplicable
 
 Check = Callable[[Case, nn.Module], None]
 
@@ -43,6 +44,7 @@ EXPORTED: dict[Check, tuple[str, ...]] = {
     exported.torch_export: ("runs",),
     exported.onnx_export: ("torch_export",),
 }
+TRAIN = (gradients.gradient_reaches_parameters, gradients.optimiser_moves_parameters, gradients.gradient_reaches_inputs)
 LOSS: dict[Check, tuple[str, ...]] = {
     **{check: CHECKS[check] for check in (
         rows.runs, rows.output_contract, rows.deterministic_in_eval, rows.inputs_untouched, rows.row_independence,
@@ -154,14 +156,27 @@ def _name(cls: type) -> str:
 def _check_streams(cls: Any, export: bool, options: Mapping[str, Any]) -> list[CheckResult]:
     cases, refused = sort_cases(cls, **options)
     results = [CheckResult("inputs", "skipped", f"refused: {why}", label) for label, why in refused.items()]
+    trained: set[str] = set()
     for case in cases:
-        results += _run({**CHECKS, **(EXPORTED if export else {})}, case)
-    return _finish(_name(cls), results)
+        found = _run({**CHECKS, **(EXPORTED if export else {})}, case)
+        idle = {name for result in found for name in result.idle}
+        trained |= {name for name, _ in case.build().named_parameters()} - idle
+        results += found
+    return _finish(_name(cls), [_forgive(result, trained) for result in results])
+
+
+def _forgive(result: CheckResult, trained: set[str]) -> CheckResult:
+    """A parameter may be idle in one case (recurrence over a single step) if another trains it."""
+    if not result.idle or not set(result.idle) <= trained:
+        return result
+    detail = f"idle here but trained in another case: {', '.join(result.idle)}"
+    return replace(result, outcome="skipped", detail=detail)
 
 
 def _run(checks: Mapping[Any, tuple[str, ...]], case: Any) -> list[CheckResult]:
-    """Run checks in order; each gets a component of its own."""
+    """Run checks in order; those that train get a component of their own."""
     results: list[CheckResult] = []
+    shared: list[Any] = []
     bad: dict[str, str] = {}  # what failed or could not be checked, and the failure behind it
     unknown = sorted(set(case.exempt) - {check.__name__ for check in (*CHECKS, *EXPORTED, *LOSS, *sensors.CHECKS)})
     if unknown:
@@ -177,19 +192,25 @@ def _run(checks: Mapping[Any, tuple[str, ...]], case: Any) -> list[CheckResult]:
             bad[name] = bad[missing[0]]
             results.append(CheckResult(name, "skipped", f"rests on {bad[name]}, which failed", case.label))
         else:
-            result = _attempt(check, case)
+            result = _attempt(check, case, shared)
             if result.outcome == "failed":
                 bad[name] = name
             results.append(result)
     return results
 
 
-def _attempt(check: Any, case: Any) -> CheckResult:
+def _attempt(check: Any, case: Any, shared: list[Any]) -> CheckResult:
     name = check.__name__
     try:
-        check(case, case.build())
+        if check in TRAIN:
+            check(case, case.build())
+        else:
+            shared[:] = shared or [case.build()]
+            check(case, shared[0])
     except NotApplicable as reason:
         return CheckResult(name, "skipped", str(reason), case.label)
+    except IdleParameters as failure:
+        return CheckResult(name, "failed", str(failure), case.label, failure.idle)
     except CheckFailed as failure:
         return CheckResult(name, "failed", str(failure), case.label)
     except Exception as error:  # noqa: BLE001 - whatever a stranger's component throws is its failure, not ours

@@ -1,0 +1,66 @@
+"""The public suites over everything that is registered: a new component is tested by being there."""
+
+from typing import Any
+
+import pytest
+
+from fusionkit.core import registry
+from fusionkit.recipe.catalogue import load_sensors
+from fusionkit.testing import check_component, check_encoder, check_fusion, check_loss, check_modality
+
+SUITES = {"fusion": check_fusion, "encoders": check_encoder, "losses": check_loss, "modalities": check_modality}
+
+# Options that change what is computed; each component is also checked as its signature has it.
+VARIANTS: list[tuple[str, str, dict[str, Any]]] = [
+    ("fusion", "concat", {"reduce": "linear", "components": 4}),
+    ("fusion", "concat", {"reduce": "pca", "components": 4}),
+    ("fusion", "concat", {"steps": 2, "indicate": False}),
+    ("fusion", "rcft", {"layers": 2, "temporal": "lstm"}),
+    ("fusion", "rcft", {"layers": 2, "tie_layers": True, "positions": "sinusoidal", "kv_groups": 1}),
+    ("fusion", "rcft", {"layers": 1, "residual": "input", "temporal_residual": False, "positions": "none", "steps": 3}),
+    ("fusion", "vote", {"rule": "mean"}),
+    ("fusion", "vote", {"rule": "product"}),
+    ("fusion", "vote", {"rule": "learned"}),
+    ("modalities", "eeg", {"features": {"kind": "raw"}}),
+    ("losses", "negative_log_likelihood", {"label_smoothing": 0.2}),
+]
+
+
+def registered() -> list[tuple[str, str, dict[str, Any]]]:
+    load_sensors()
+    plain: list[tuple[str, str, dict[str, Any]]] = [
+        (family, kind, {}) for family in SUITES for kind in registry.families[family].kinds()
+    ]
+    return plain + VARIANTS
+
+
+def name(part: object) -> str:
+    return ",".join(f"{key}={value}" for key, value in part.items()) if isinstance(part, dict) else str(part)
+
+
+COMPONENTS = registered()
+
+
+@pytest.mark.parametrize(("family", "kind", "options"), COMPONENTS, ids=name)
+def test_conforms(family, kind, options):
+    results = SUITES[family](registry.families[family].get(kind), **options)
+    passed = {result.name for result in results if result.outcome == "passed"}
+    assert "runs" in passed and "row_independence" in passed
+    exempt = {result.name: result.detail for result in results if result.outcome == "exempt"}
+    assert all(exempt.values()), exempt
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "kind", "options"), [c for c in COMPONENTS if c[0] != "losses"], ids=name)
+def test_exports(family, kind, options):
+    results = check_component(registry.families[family].get(kind), export=True, **options)
+    done = {result.name for result in results if result.outcome in ("passed", "exempt")}
+    assert {"torch_export", "onnx_export"} <= done
+
+
+def test_every_registered_kind_is_its_classs_kind():
+    for family, known in registry.families.items():
+        for kind in known.kinds():
+            assert known.get(kind).kind == kind, (family, kind)
+            assert known.schema(kind) is not None
+            assert (known.get(kind).__doc__ or "").strip(), f"{family}.{kind} has no docstring"
