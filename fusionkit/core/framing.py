@@ -59,9 +59,11 @@ class Frames:
         index = start[:, None] + torch.arange(self.samples, device=values.device)
         return values[..., index]
 
-    def mask(self, length: Int[Tensor, " batch"], steps: int) -> Bool[Tensor, "batch step"]:
-        """Which steps lie wholly inside the real ``length`` samples."""
-        end = torch.arange(steps, device=length.device) * self.hop + self.samples
+    def mask(
+        self, length: Int[Tensor, " batch"], frames: Float[Tensor, "batch channel step sample"]
+    ) -> Bool[Tensor, "batch step"]:
+        """Which of the ``frames`` that were cut lie wholly inside the real ``length`` samples."""
+        end = torch.arange(frames.shape[2], device=length.device) * self.hop + self.samples
         return end <= length[:, None]
 
     def times(self, steps: int) -> Float[Tensor, " step"]:

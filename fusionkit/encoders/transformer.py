@@ -102,7 +102,7 @@ class TransformerEncoder(FeatureEncoder):
         """Encode one batch."""
         clean = scrub(features)
         tokens = self.embed(clean.values)
-        tokens = self.dropout(tokens + sinusoidal(tokens.shape[1], self.dim, tokens))
+        tokens = self.dropout(tokens + sinusoidal(tokens))
         for block in self.blocks:
             tokens = block(tokens, clean.mask, self.causal)
         return scrub(Tokens(self.norm(tokens), clean.mask, clean.present, clean.time))

@@ -15,8 +15,20 @@ from fusionkit.core.levels import FeatureShape
 from fusionkit.core.modality import FrontEnd
 
 BANDS: Mapping[str, Mapping[str, tuple[float, float]]] = {
-    "seed": {"delta": (1, 4), "theta": (4, 8), "alpha": (8, 14), "beta": (14, 31), "gamma": (31, 50)},
-    "classic": {"delta": (1, 4), "theta": (4, 8), "alpha": (8, 13), "beta": (13, 30), "gamma": (30, 45)},
+    "seed": {
+        "delta": (1.0, 4.0),
+        "theta": (4.0, 8.0),
+        "alpha": (8.0, 14.0),
+        "beta": (14.0, 31.0),
+        "gamma": (31.0, 50.0),
+    },
+    "classic": {
+        "delta": (1.0, 4.0),
+        "theta": (4.0, 8.0),
+        "alpha": (8.0, 13.0),
+        "beta": (13.0, 30.0),
+        "gamma": (30.0, 45.0),
+    },
 }
 _MICRO = 1e6  # files and windows hold volts
 
@@ -92,14 +104,14 @@ class DifferentialEntropy(FrontEnd):
         self.register_buffer("share", share.float(), persistent=False)
 
     def forward(
-        self, values: Shaped[Tensor, "batch channel time"], length: Int[Tensor, " batch"]
+        self, values: Shaped[Tensor, "batch channel sample"], length: Int[Tensor, " batch"]
     ) -> tuple[Float[Tensor, "batch time channel band"], Bool[Tensor, "batch time"]]:
         """Entropy of every step; a step counts only if it lies wholly inside ``length``."""
         frames = self.frames.cut(zero_padding(values.to(self.rows.dtype), length) * _MICRO)
         frames = frames - frames.mean(-1, keepdim=True)  # the rows do that too; here it saves digits of float32
         variance = (frames @ self.rows).square() @ self.share
         entropy = 0.5 * torch.log(variance.clamp_min(self.floor)) + 0.5 * math.log(2 * math.pi * math.e)
-        return (entropy * self.unit).transpose(1, 2), self.frames.mask(length, frames.shape[2])
+        return (entropy * self.unit).transpose(1, 2), self.frames.mask(length, frames)
 
     def times(self, steps: int) -> Float[Tensor, " time"]:
         """Centres of the steps in seconds."""
@@ -124,7 +136,7 @@ class Microvolts(FrontEnd):
     ) -> tuple[Float[Tensor, "batch time channel 1"], Bool[Tensor, "batch time"]]:
         """Microvolts of every sample."""
         clean = zero_padding(values, length) * _MICRO
-        return clean.transpose(1, 2)[..., None], self.frames.mask(length, values.shape[-1])
+        return clean.transpose(1, 2)[..., None], self.frames.mask(length, clean[..., None])
 
     def times(self, steps: int) -> Float[Tensor, " time"]:
         """Centres of the samples in seconds."""

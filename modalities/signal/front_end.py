@@ -57,7 +57,7 @@ class Statistics(FrontEnd):
         self.register_buffer("line", line.float(), persistent=False)
 
     def forward(
-        self, values: Shaped[Tensor, "batch channel time"], length: Int[Tensor, " batch"]
+        self, values: Shaped[Tensor, "batch channel sample"], length: Int[Tensor, " batch"]
     ) -> tuple[Float[Tensor, "batch time channel statistic"], Bool[Tensor, "batch time"]]:
         """Statistics of every step; a step counts only if it lies wholly inside ``length``."""
         frames = self.frames.cut(zero_padding(values.to(self.line.dtype), length) * self.factor)
@@ -69,7 +69,7 @@ class Statistics(FrontEnd):
             self.frames.sample_rate / max(self.frames.samples - 1, 1)
         )
         found = [mean, deviation, frames.amin(-1), frames.amax(-1), slope, activity]
-        return torch.stack(found, -1).transpose(1, 2), self.frames.mask(length, frames.shape[2])
+        return torch.stack(found, -1).transpose(1, 2), self.frames.mask(length, frames)
 
     def times(self, steps: int) -> Float[Tensor, " time"]:
         """Centres of the steps in seconds."""

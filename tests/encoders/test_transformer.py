@@ -16,7 +16,7 @@ def run(module, x, mask=None):
 
 @pytest.mark.parametrize("dim", [6, 7])
 def test_positions_match_the_plain_formula(dim):
-    codes = sinusoidal(40, dim, torch.zeros(1, dtype=torch.float64))
+    codes = sinusoidal(torch.zeros(2, 40, dim, dtype=torch.float64))
     for t in (0, 1, 39):
         for i in range(dim):
             angle = t * 10_000 ** (-2 * (i // 2) / dim)

@@ -37,7 +37,7 @@ def test_matches_plain_statistics(step):
 
 def test_the_docstring_example_holds():
     x = torch.tensor([[[0.0, 1, 2, 3]]])
-    module = Signal(features=StatisticsFeatures(window=4)).front_end(Stored(1.0, ("a",), "", (1,), "float32", 4))
+    module = Signal(features=StatisticsFeatures(window=4.0)).front_end(Stored(1.0, ("a",), "", (1,), "float32", 4))
     values, _ = module(x, full(x))
     torch.testing.assert_close(values[0, 0, 0], torch.tensor([1.5, 1.118034, 0, 3, 1, 1]))
     assert module.names == ("mean", "deviation", "minimum", "maximum", "slope", "activity")
@@ -81,7 +81,7 @@ def test_a_vector_is_one_step_without_time(features):
 
 def test_a_window_longer_than_the_record_is_refused():
     with pytest.raises(ConfigError, match="5 s is longer than the longest record, 4 s"):
-        Signal(features=StatisticsFeatures(window=5)).front_end(stored())
+        Signal(features=StatisticsFeatures(window=5.0)).front_end(stored())
 
 
 def test_a_scale_is_one_factor_a_sample_within_bounds():

@@ -20,7 +20,7 @@ def write(path, rows, names=None, delimiter=","):
 @pytest.mark.parametrize(("suffix", "delimiter"), [("csv", ","), ("tsv", "\t")])
 @pytest.mark.parametrize("names", [None, ["x", "y", "pupil left"]])
 def test_reads_text(tmp_path, table, suffix, delimiter, names):
-    recording = Signal(sample_rate=60).read(write(tmp_path / f"a.{suffix}", table, names, delimiter))
+    recording = Signal(sample_rate=60.0).read(write(tmp_path / f"a.{suffix}", table, names, delimiter))
     np.testing.assert_array_equal(recording.values, table)
     assert recording.channels == (tuple(names) if names else ("1", "2", "3"))
     assert (recording.sample_rate, recording.unit, recording.values.dtype) == (60.0, "", np.float32)
@@ -28,12 +28,12 @@ def test_reads_text(tmp_path, table, suffix, delimiter, names):
 
 def test_reads_numpy_and_picks(tmp_path, table):
     np.save(tmp_path / "a.npy", table.astype(np.float64))
-    recording = Signal(sample_rate=60, channels=["3", "1"]).read(tmp_path / "a.npy")
+    recording = Signal(sample_rate=60.0, channels=["3", "1"]).read(tmp_path / "a.npy")
     np.testing.assert_array_equal(recording.values, table[:, [2, 0]])
     path = write(tmp_path / "a.csv", table, ["time", "gaze_x", "gaze_y"])
-    assert Signal(sample_rate=60, channels=["gaze_*"]).read(path).channels == ("gaze_x", "gaze_y")
+    assert Signal(sample_rate=60.0, channels=["gaze_*"]).read(path).channels == ("gaze_x", "gaze_y")
     with pytest.raises(DataError, match=r"a\.csv: there must be a channel 'gaze_z'.*did you mean 'gaze_"):
-        Signal(sample_rate=60, channels=["gaze_z"]).read(path)
+        Signal(sample_rate=60.0, channels=["gaze_z"]).read(path)
 
 
 def test_a_row_without_rate_is_a_vector(tmp_path, table):
@@ -59,7 +59,7 @@ def test_a_row_without_rate_is_a_vector(tmp_path, table):
 def test_a_bad_table_is_refused_by_row_and_column(tmp_path, content, message):
     (tmp_path / "bad.csv").write_text(content)
     with pytest.raises(DataError, match=message) as caught:
-        Signal(sample_rate=1).read(tmp_path / "bad.csv")
+        Signal(sample_rate=1.0).read(tmp_path / "bad.csv")
     assert str(caught.value).startswith(str(tmp_path / "bad.csv"))
 
 
@@ -72,25 +72,25 @@ def test_bad_files_are_refused(tmp_path):
     (tmp_path / "a.edf").write_bytes(b"")
     for name in ("object.npy", "text.npy", "cube.npy", "short.npy", "latin.csv", "none.csv", "a.edf"):
         with pytest.raises(DataError, match=name.replace(".", r"\.")) as caught:
-            Signal(sample_rate=1).read(tmp_path / name)
+            Signal(sample_rate=1.0).read(tmp_path / name)
         assert "\n" not in str(caught.value)
 
 
 def test_arrays(table):
-    recording = Signal(channels=["2"]).from_array(table.T, 60)
+    recording = Signal(channels=["2"]).from_array(table.T, 60.0)
     np.testing.assert_array_equal(recording.values, table[:, 1:2])
     np.testing.assert_array_equal(Signal().window(recording.values), table.T[1:2])
     vector = Signal().from_array(table[0], channels=("a", "b", "c"))
     assert vector.sample_rate is None and vector.values.shape == (1, 3) and vector.channels == ("a", "b", "c")
     assert Signal().window(vector.values).shape == (3, 1)
-    assert Signal(sample_rate=120, resample=True).from_array(table.T, 60).values.shape == (12, 3)
+    assert Signal(sample_rate=120.0, resample=True).from_array(table.T, 60.0).values.shape == (12, 3)
     with pytest.raises(DataError, match="sample_rate must be 120 Hz"):
-        Signal(sample_rate=120).from_array(table.T, 60)
+        Signal(sample_rate=120.0).from_array(table.T, 60.0)
     with pytest.raises(DataError, match="sampling rate"):
         Signal().from_array(table.T)
-    for bad in (table[None], table[:0], np.float32(1)):
+    for bad in (table[None], table[:0], np.array(1.0)):
         with pytest.raises(DataError, match="its shape is"):
-            Signal().from_array(bad, 60)
+            Signal().from_array(bad, 60.0)
 
 
 def test_the_registry_builds_it():
