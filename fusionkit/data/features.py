@@ -41,20 +41,18 @@ class Windows:
     Attributes:
         shape: of a window, without batch.
         dtype: of a window.
-
-    Raises:
-        DataError: no record has the sensor.
     """
 
     def __init__(self, name: str, sensor: StoredSensor, modality: Modality) -> None:
         self.name, self.sensor, self.modality = name, sensor, modality
-        here = np.flatnonzero(sensor.present)
-        if not here.size:
-            raise DataError(f"a sensor must be present in some record, but {name} is absent from all")
-        longest = modality.window(sensor.slice(int(here[np.argmax(sensor.count[here])])))
+        stored, here = sensor.stored, np.flatnonzero(sensor.present)
+        if here.size:
+            longest = modality.window(sensor.slice(int(here[np.argmax(sensor.count[here])])))
+        else:  # a sensor that the model was trained on and this study lacks
+            longest = modality.window(np.zeros((max(1, stored.longest), *stored.item), stored.dtype))
         width = longest.shape[-1]
-        if sensor.stored.sample_rate is None and not sensor.stored.item:  # bytes of text: more bytes may be less tokens
-            width = max(modality.window(sensor.slice(int(row))).shape[-1] for row in here)
+        if stored.sample_rate is None and not stored.item:  # bytes of text: more bytes may be less tokens
+            width = max((modality.window(sensor.slice(int(row))).shape[-1] for row in here), default=1)
         self.shape: tuple[int, ...] = (*longest.shape[:-1], max(1, width))
         self.dtype = longest.dtype
 

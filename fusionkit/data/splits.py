@@ -18,7 +18,7 @@ from fusionkit.data.split_options import PARTS, SplitOptions
 
 __all__ = ["PARTS", "Fold", "Split", "SplitOptions", "make_split"]
 
-Rows = Int[np.ndarray, " row"]
+Rows = Int[np.ndarray, "_"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 from fusionkit.core.errors import ConfigError, DataError
 from fusionkit.core.levels import FeatureShape
 from fusionkit.core.modality import FrontEnd, Modality, Recording
+from fusionkit.core.recording import Stored
 from fusionkit.data import features
 from fusionkit.data.features import Windows, compute
 from fusionkit.data.records import Records
@@ -301,6 +303,17 @@ def test_pictures_have_one_shape(tmp_path):
     windows = Windows("image", make_study(tmp_path, {"image": stored}).sensors["image"], Pictures())
     values, _ = windows.read(np.array([2, 0]))
     assert values.shape == (2, 3, 4, 5) and values[0].min() == pytest.approx(0.4) and not values[1].any()
+
+
+def test_a_sensor_that_no_record_has_is_all_zeros(study, tmp_path):
+    eeg = study.sensors["eeg"]
+    nobody = np.full(8, -1)
+    study.sensors["eeg"] = replace(eeg, offset=nobody, recording=nobody, count=np.zeros(8, np.int64))
+    cached = run(study, tmp_path, key="absent")
+    assert cached.values.shape == (8, 4, 2, 2) and not cached.values.any() and not cached.steps.any()
+    text = replace(study.sensors["eeg"], stored=Stored(None, (), "", (), "|u1", 9))
+    values, length = Windows("text", text, Words()).read(np.arange(8))
+    assert values.shape == (8, 1) and not values.any() and not length.any()
 
 
 class Shrinking(Waves):

@@ -229,7 +229,7 @@ def test_a_containers_limit_counts(monkeypatch):
 def test_what_does_not_fit_the_study_is_refused(study):
     with pytest.raises(ConfigError, match="one per record, but state has 3 for 7 records"):
         Loader(study, {}, {"state": np.zeros(3)}, CPU)
-    short = CachedFeatures(np.zeros((3, 1, 1, 1), np.float32), np.ones(3), None)
+    short = CachedFeatures(np.zeros((3, 1, 1, 1), np.float32), np.ones(3, np.int64), None)
     with pytest.raises(ConfigError, match="one per record, but eeg has 3 for 7 records"):
         Loader(study, {"eeg": LoaderInput(short)}, {}, CPU)
     with pytest.raises(UnknownNameError, match="sonar"):
