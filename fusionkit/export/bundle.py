@@ -69,13 +69,13 @@ def write_bundle(trained: Trained, windows: Batch, path: Path, *, opset: int, to
     sensors = sensor_inputs(trained, windows)
     deployed = Deployed(trained.model.cpu().eval(), sensors, trained.tasks).eval()
     inputs = {name: _with_statistics(windows.inputs[name], sensors[name]) for name in sensors}
-    example = [tensor[:2].clone() for tensor in flatten(inputs, sensors)]
     try:
-        graph = export_onnx(deployed, example, opset)
+        longer = {name: _longer(window, sensors[name]) for name, window in inputs.items()}
+        graph = export_onnx(deployed, [tensor[:2].clone() for tensor in flatten(longer, sensors)], opset)
     except ExportError:
         sensors = {name: _fixed(sensor, inputs[name]) for name, sensor in sensors.items()}
         deployed = Deployed(trained.model, sensors, trained.tasks).eval()
-        graph = export_onnx(deployed, example, opset)
+        graph = export_onnx(deployed, [tensor[:2].clone() for tensor in flatten(inputs, sensors)], opset)
     files = {"model.onnx": graph, "recipe.yaml": dump_recipe(trained.recipe).encode()}
     for name, modality in trained.modalities.items():
         files.update({f"files/{name}/{file}": content for file, content in modality.files().items()})
@@ -195,6 +195,13 @@ def _with_statistics(level: Any, sensor: SensorInput) -> Window:
         return level
     shape = (len(level.present), *sensor.statistics)
     return level._replace(shift=torch.zeros(shape), scale=torch.ones(shape))
+
+
+def _longer(window: Window, sensor: SensorInput) -> Window:
+    """Twice the time, so that the exporter sees more than one step and does not take one for a constant."""
+    if not sensor.timed:
+        return window
+    return window._replace(values=torch.cat([window.values] * 2, -1), length=2 * window.length)
 
 
 def _fixed(sensor: SensorInput, window: Window) -> SensorInput:

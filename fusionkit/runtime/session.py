@@ -100,7 +100,7 @@ class Session:
                     batch, np.int64
                 )
             if sensor["statistics"]:
-                feed.update(self._statistics(name, sensor, batch, given, statistics or {}))
+                feed.update(self._statistics(name, sensor, batch, bool(here.any()), statistics or {}))
         outputs = self._session.run(list(self.tasks), {name: feed[name] for name in self._inputs})
         return dict(zip(self.tasks, outputs, strict=True))
 
@@ -156,7 +156,7 @@ class Session:
         name: str,
         sensor: Mapping[str, Any],
         batch: int,
-        given: bool,
+        needed: bool,
         statistics: Mapping[str, tuple[Array, Array]],
     ) -> dict[str, Array]:
         shape = (batch, *sensor["statistics"])
@@ -167,7 +167,7 @@ class Session:
                 f"{name}_shift": np.ascontiguousarray(np.broadcast_to(shift, shape)),
                 f"{name}_scale": np.ascontiguousarray(np.broadcast_to(scale, shape)),
             }
-        if given:
+        if needed:
             raise BundleError(
                 f"{name}: shift and scale {list(sensor['statistics'])} of the wearer must be given (statistics=)"
             )

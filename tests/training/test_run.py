@@ -117,7 +117,7 @@ def test_a_resumed_run_goes_on_where_it_was(tiny):
 
 
 def test_resume_refuses_another_recipe_and_nothing(tiny):
-    with pytest.raises(ConfigError, match="--resume needs an earlier run, but .*tiny has none"):
+    with pytest.raises(ConfigError, match=r"--resume needs an earlier run, but .*tiny has none"):
         train(tiny(), resume=True)
     train(tiny("train.epochs=1"), fold=0)
     with pytest.raises(ConfigError, match="--resume needs the recipe that began the run"):

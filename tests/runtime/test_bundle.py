@@ -1,0 +1,101 @@
+"""Bundles that break a rule are refused in one line; nothing in them is executed."""
+
+import hashlib
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+from fusionkit.runtime import BundleError, Session, read_bundle
+
+
+def rewrite(source, target, change):
+    """Copy a bundle with its files changed; the hashes are put right again unless ``change`` returns False."""
+    with zipfile.ZipFile(source) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    keep = change(files)
+    if keep is not False and "manifest.json" in files:
+        manifest = json.loads(files["manifest.json"])
+        manifest["sha256"] = {n: hashlib.sha256(c).hexdigest() for n, c in files.items() if n != "manifest.json"}
+        files["manifest.json"] = json.dumps(manifest).encode()
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return target
+
+
+def spoil(files):
+    files["recipe.yaml"] += b"#"
+    return False
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda files: files.update({"../evil": b"x"}), r"names in a bundle must be plain, but got '\.\./evil'"),
+        (lambda files: files.update({"/etc/evil": b"x"}), "names in a bundle must be plain"),
+        (spoil, r"'recipe\.yaml' must have the hash of the manifest"),
+        (lambda files: files.pop("manifest.json") and None, r"must have a manifest\.json"),
+        (lambda files: files.update({"model.onnx": b"no graph"}), r"model\.onnx must load"),
+    ],
+)
+def test_a_bundle_that_breaks_a_rule_is_refused(tiny_run, tmp_path, change, message):
+    path = rewrite(tiny_run.folder / "model.fusion", tmp_path / "bad.fusion", change)
+    with pytest.raises(BundleError, match=message) as raised:
+        Session.load(path)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_what_is_no_zip_file_is_refused(tmp_path):
+    path = tmp_path / "x.fusion"
+    path.write_bytes(b"hello")
+    with pytest.raises(BundleError, match="a bundle must be a zip file"):
+        read_bundle(path)
+    with pytest.raises(BundleError, match="a bundle must be a zip file"):
+        read_bundle(tmp_path / "none.fusion")
+
+
+def test_a_truncated_bundle_is_refused(tiny_run, tmp_path):
+    content = (tiny_run.folder / "model.fusion").read_bytes()
+    for share in (0.2, 0.7, 0.99):
+        path = tmp_path / "cut.fusion"
+        path.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(BundleError):
+            Session.load(path)
+
+
+def test_a_flipped_byte_is_refused_or_changes_nothing(tiny_run, tmp_path):
+    content = bytearray((tiny_run.folder / "model.fusion").read_bytes())
+    whole = read_bundle(tiny_run.folder / "model.fusion")
+    rng = np.random.default_rng(0)
+    for place in rng.integers(0, len(content), 60):
+        spoiled = bytearray(content)
+        spoiled[place] ^= 1 << int(rng.integers(8))
+        path = tmp_path / "flip.fusion"
+        path.write_bytes(spoiled)
+        try:
+            found = read_bundle(path)
+        except BundleError:
+            continue
+        assert found.files == whole.files
+
+
+@pytest.mark.parametrize(
+    ("windows", "message"),
+    [
+        ({"sonar": np.zeros(3)}, r"sensors must be among \['eeg', 'text'\], but got \['sonar'\]"),
+        ({}, "at least one sensor must be given"),
+        ({"eeg": np.zeros((3, 128))}, r"eeg: a window must have shape \[19, None\] .* but got \[3, 128\]"),
+        ({"eeg": np.zeros((19, 128))}, "eeg: shift and scale .* must be given"),
+    ],
+)
+def test_wrong_inputs_are_named(tiny_run, windows, message):
+    with pytest.raises(BundleError, match=message):
+        Session.load(tiny_run.folder / "model.fusion").predict(windows)
+
+
+def test_explain_says_what_goes_in_and_out(tiny_run):
+    text = Session.load(tiny_run.folder / "model.fusion").explain()
+    assert "in  eeg (eeg): channel, time [19, None], 128 Hz V" in text
+    assert "out target (classification)" in text
