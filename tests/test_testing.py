@@ -185,7 +185,36 @@ class NanGradient(Mean):
         return values.sum(1) / mask.sum(1).clamp_min(1)
 
 
+class NeedsTwoSensors(Mean):
+    def finish(self, inputs, vector):
+        tokens = super().finish(inputs, vector)
+        enough = torch.stack([one.present for one in inputs.values()]).sum(0) > 1
+        return tokens._replace(mask=enough[:, None])
+
+
+class FitsAtRandom(Mean):
+    def __init__(self, inputs, dim, duration):
+        super().__init__(inputs, dim, duration)
+        self.register_buffer("centre", torch.zeros(()))
+
+    def fit(self, training_batches, generator):
+        rows = torch.stack([tokens.values.mean() for batch in training_batches() for tokens in batch.values()])
+        self.centre.copy_(rows[np.random.default_rng().permutation(len(rows))[:2]].mean())
+
+
+class TooLargeToMove(Mean):
+    def __init__(self, inputs, dim, duration):
+        super().__init__(inputs, dim, duration)
+        self.offset = nn.Parameter(torch.full((dim,), 1e9))
+
+    def finish(self, inputs, vector):
+        return super().finish(inputs, vector + self.offset * 1e-9)
+
+
 OTHERS = {
+    NeedsTwoSensors: {"all_but_one_absent"},
+    FitsAtRandom: {"fit_is_seeded"},
+    TooLargeToMove: {"optimiser_moves_parameters"},
     ForgetsTheState: {"state_dict_round_trip"},
     UnusedLayer: {"gradient_reaches_parameters"},
     Detached: {"gradient_reaches_parameters", "gradient_reaches_inputs"},
@@ -343,7 +372,18 @@ class Upside(Absolute):
         return -super().forward(decision, target)
 
 
+class Likelihood(Loss):
+    takes = "class"
+
+    def forward(self, decision, target, weights=None):
+        loss = -decision.gather(1, target[:, None])[:, 0]
+        return loss if weights is None else loss * weights[target] / weights.sum()
+
+
 def test_losses():
+    with pytest.raises(ConformanceError, match="weights of 1 instead of none") as caught:
+        check_loss(Likelihood)
+    assert caught.value.checks == {"unit_weights"}
     assert check_loss(Absolute)
     with pytest.raises(ConformanceError, match=r"one number per record, but is \[\]"):
         check_loss(Reduced)
@@ -415,6 +455,51 @@ class OneStepShort(Sonar):
         return front_end
 
 
+class NamesByTheClock(Sonar):
+    count = 0
+
+    def from_array(self, values, sample_rate=None, channels=()):
+        NamesByTheClock.count += 1
+        return Recording(super().from_array(values).values, sample_rate, (str(NamesByTheClock.count),))
+
+
+class ScalesInPlace(Sonar):
+    def window(self, stored):
+        stored *= 2
+        return stored
+
+
+class ForgetsItsScale(Sonar):
+    fitted = True
+    scale = 1.0
+
+    def fit(self, stored, generator):
+        self.scale = float(np.mean([np.abs(values).max() for values in stored]))
+
+    def window(self, stored):
+        return stored / np.float32(self.scale)
+
+
+class KeepsItsScale(ForgetsItsScale):
+    def files(self):
+        return {"scale": repr(self.scale).encode()}
+
+    def restore(self, files):
+        self.scale = float(files["scale"])
+
+
+def test_modalities_recordings_and_windows():
+    for cls, check in {
+        NamesByTheClock: "recording_contract",
+        ScalesInPlace: "window_contract",
+        ForgetsItsScale: "fitted_round_trip",
+    }.items():
+        with pytest.raises(ConformanceError) as caught:
+            check_modality(cls)
+        assert caught.value.checks == {check}
+    assert check_modality(KeepsItsScale)
+
+
 def test_modalities():
     assert check_modality(Sonar)
     with pytest.raises(ConformanceError, match=r"\w+.sonar must raise a DataError, but is read") as caught:
@@ -426,6 +511,22 @@ def test_modalities():
     with pytest.raises(ConformanceError, match=r"shape says \(1, 2\), but the features are \(1, 1\)") as caught:
         check_modality(OneStepShort)
     assert caught.value.checks == {"output_contract"}
+
+
+class LooksAtValues(Mean):
+    """Takes another way for large values: fine in Python, not in a graph."""
+
+    def finish(self, inputs, vector):
+        return super().finish(inputs, vector * 2 if vector.abs().max().item() > 100 else vector)
+
+
+@pytest.mark.slow
+def test_exports():
+    names = {result.name for result in check_fusion(Mean, export=True) if result.outcome == "passed"}
+    assert {"torch_export", "onnx_export"} <= names
+    with pytest.raises(ConformanceError, match="torch_export") as caught:
+        check_fusion(LooksAtValues, export=True)
+    assert caught.value.checks == {"torch_export"}
 
 
 # Exemptions, options, dispatch -----------------------------------------------------------------------

@@ -17,7 +17,7 @@ def same_bits(case: Case, module: nn.Module, inputs: Streams, what: str, padding
         require(bad == 0, f"{what}: {name} must be finite, but {bad} numbers are not")
     for fill in ("noise", "nan"):
         answer = case.ask(module, filled(inputs, fill, padding))
-        compare_answers(_unmasked(answer, case), _unmasked(clean, case), 0, f"{what}, {fill} instead of zeros")
+        compare_answers(_unmasked(answer, case), _unmasked(clean, case), 0.0, f"{what}, {fill} instead of zeros")
     return clean
 
 
@@ -61,7 +61,7 @@ def absent_sensor_invariance(case: Case, module: nn.Module) -> None:
         same_bits(case, module, without(inputs, name), f"{name} absent from all rows")
         masked = {**inputs, name: all_padding(inputs[name], some)}
         other = case.ask(module, without(masked, name, some))
-        compare_answers(other, answer, 0, f"{name} absent, with another mask")
+        compare_answers(other, answer, 0.0, f"{name} absent, with another mask")
 
 
 def all_but_one_absent(case: Case, module: nn.Module) -> None:

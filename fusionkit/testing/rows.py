@@ -32,7 +32,7 @@ def deterministic_in_eval(case: Case, module: nn.Module) -> None:
         torch.manual_seed(1)
         first = case.ask(module, inputs)
         torch.manual_seed(2)
-        compare_answers(case.ask(module, inputs), first, 0, "two runs in eval")
+        compare_answers(case.ask(module, inputs), first, 0.0, "two runs in eval")
 
 
 def inputs_untouched(case: Case, module: nn.Module) -> None:
@@ -43,7 +43,7 @@ def inputs_untouched(case: Case, module: nn.Module) -> None:
     for name, stream in inputs.items():
         for field, part, old in zip(stream._fields, stream, before[name], strict=True):
             if part is not None and old is not None:
-                compare(part, old, 0, f"input {name}.{field} after the run")
+                compare(part, old, 0.0, f"input {name}.{field} after the run")
 
 
 def row_independence(case: Case, module: nn.Module) -> None:

@@ -18,7 +18,7 @@ def state_dict_round_trip(case: Case, module: nn.Module) -> None:
     other = case.build(seed=1)
     other.load_state_dict(torch.load(file, weights_only=True))
     inputs = holed(case.inputs())
-    compare_answers(case.ask(other, inputs), case.ask(module, inputs), 0, "after loading the state of the other")
+    compare_answers(case.ask(other, inputs), case.ask(module, inputs), 0.0, "after loading the state of the other")
 
 
 def dtypes(case: Case, module: nn.Module) -> None:

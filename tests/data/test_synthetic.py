@@ -186,7 +186,7 @@ def test_quoted_accuracies_of_the_defaults():
 @pytest.mark.parametrize("classes", [2, 3, 5])
 @pytest.mark.parametrize("dials", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0.5, 1, 2), (0, 0, 0)])
 def test_classes_are_balanced_and_never_beat_the_best(classes, dials):
-    redundant, unique, synergy = dials
+    redundant, unique, synergy = map(float, dials)
     law = Law(classes, redundant=redundant, unique=unique, synergy=synergy, noise=0.3)
     generator = np.random.default_rng(0)
     drawn = [law.draw(generator) for _ in range(3000)]
