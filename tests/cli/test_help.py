@@ -1,8 +1,8 @@
 """The frame: help opens at once and without torch, errors are lines, exit codes are right."""
 
+import os
 import subprocess
 import sys
-import time
 
 import pytest
 import typer
@@ -52,11 +52,12 @@ def test_help_is_quick_and_imports_no_torch():
     )
     seconds = []
     for _ in range(5):
-        start = time.perf_counter()
+        before = os.times()
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        seconds.append(time.perf_counter() - start)
+        after = os.times()
+        seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
         assert done.returncode == 0, done.stderr
-    assert min(seconds) < 0.4
+    assert min(seconds) < 0.4  # of the processor: other work on the machine does not count
 
 
 def test_help_of_no_verb_imports_torch():
