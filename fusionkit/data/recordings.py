@@ -88,7 +88,7 @@ def describe(labels: Sequence[str], types: Sequence[str]) -> list[Channel]:
     for label, given in zip(labels, types, strict=True):
         kind, name = given, label.strip()
         for word, pattern in _WORDS.items():
-            if given == "eeg" and re.fullmatch(rf"({pattern})([ _-]?[a-z]?\d*|[ _:-].*)", name, re.IGNORECASE):
+            if given == "eeg" and re.fullmatch(rf"({pattern})[ _-]?[a-z]?\d*([ _:-].*)?", name, re.IGNORECASE):
                 kind = word
                 prefix = re.match(rf"({pattern})[ :]+(?=\S)", name, re.IGNORECASE)
                 name = name[prefix.end() :] if prefix and not name[prefix.end() :].isdigit() else name
@@ -171,6 +171,7 @@ def _edf_header(path: Path, width: int) -> _Header:
         fixed = file.read(256)
         try:
             start, records, signals = int(fixed[184:192]), int(fixed[236:244]), int(fixed[252:256])
+            seconds = float(fixed[244:252])
             rest = file.read(256 * signals) if signals > 0 else b""
             counts = [int(rest[216 * signals + 8 * i :][:8]) for i in range(signals)]
         except ValueError:
@@ -185,7 +186,26 @@ def _edf_header(path: Path, width: int) -> _Header:
         )
     labels = [rest[16 * i :][:16].decode("latin-1").strip().lower() for i in range(signals)]
     rates = {count for count, label in zip(counts, labels, strict=True) if not label.endswith("annotations")}
+    if fixed[192:197] in (b"EDF+D", b"BDF+D"):
+        first = next((i for i, label in enumerate(labels) if label.endswith("annotations")), None)
+        if first is not None:
+            _check_continuous(path, start + width * sum(counts[:first]), block, width * counts[first], seconds)
     return _Header(None, len(rates) > 1)  # with several rates MNE must see the whole signal to align them
+
+
+def _check_continuous(path: Path, start: int, block: int, width: int, seconds: float) -> None:
+    """Refuse pauses between the records of an EDF+D file: MNE would close them without a word, and shift all after."""
+    origin = None
+    with path.open("rb") as file:
+        for number in range((path.stat().st_size - start) // block):
+            file.seek(start + number * block)
+            onset = re.match(rb"[+-]\d+(\.\d+)?", file.read(width))
+            if onset is None:
+                continue
+            at = float(onset[0]) - number * seconds
+            origin = at if origin is None else origin
+            if abs(at - origin) > 1e-3:
+                raise DataError(f"{path}: a recording must be continuous, but before record {number} it pauses")
 
 
 def _open(path: Path, preload: bool) -> Any:

@@ -128,13 +128,25 @@ def test_a_recording_of_unknown_length_is_read_to_its_end(tmp_path, signals):
 
 
 def test_labels_say_name_and_type():
-    labels = ["Fp1", "EEG F3-LE", "ECG ECG1", "EKG", "EOG1", "HEOG", "EMG chin", "Resp oro-nasal", "SaO2 X9", "Status"]
+    labels = [
+        "Fp1",
+        "EEG F3-LE",
+        "ECG ECG1",
+        "EKG",
+        "EOG1",
+        "HEOG",
+        "EMG chin",
+        "Resp oro-nasal",
+        "SaO2 X9",
+        "Status",
+        "EMG1-EMG2",
+    ]
     found = describe([*labels, "Temporal", "Central", "EEG 001", "REF_EEG"], ["eeg"] * (len(labels) + 4))
     assert [x.name for x in found[:4]] == ["Fp1", "F3-LE", "ECG1", "EKG"]
     assert [x.type for x in found] == [
-        "eeg", "eeg", "ecg", "ecg", "eog", "eog", "emg", "resp", "misc", "stim", "eeg", "eeg", "eeg", "eeg"
+        "eeg", "eeg", "ecg", "ecg", "eog", "eog", "emg", "resp", "misc", "stim", "emg", "eeg", "eeg", "eeg", "eeg"
     ]  # fmt: skip
-    assert found[12].name == "EEG 001"
+    assert found[13].name == "EEG 001"
     assert [x.name for x in describe(["EEG Fp1", "Fp1"], ["eeg", "eeg"])] == ["EEG Fp1", "Fp1"]
     assert pick(found, ["f3"], "") == [1]
 
@@ -228,3 +240,14 @@ def test_the_lab_recordings(real_data):
     assert eeg.values.shape == (7500, 20) and eeg.channels[:2] == ("Fp1", "Fp2") and eeg.channels[-1] == "A2-A1"
     assert EEG().read(path).channels == eeg.channels
     assert 5e-6 < eeg.values.std() < 5e-5
+
+
+def test_a_recording_with_a_pause_is_refused(real_data, tmp_path):
+    content = (real_data / "lab" / "eeg" / "S00_arithmetic.edf").read_bytes().replace(b"EDF+C", b"EDF+D", 1)
+    path = tmp_path / "a.edf"
+    path.write_bytes(content)
+    assert EEG().read(path).values.shape == (7500, 20)  # allowed to pause, but does not
+    assert content.count(b"+7\x14\x14") == 1
+    path.write_bytes(content.replace(b"+7\x14\x14", b"+9\x14\x14"))
+    with pytest.raises(DataError, match=r"a\.edf: a recording must be continuous, but before record 7 it pauses"):
+        EEG().read(path)
