@@ -150,5 +150,5 @@ def _notes(column: Column, kind: str, records: Records, unit: str) -> Iterator[s
 def _decides(one: Column, other: Column) -> bool:
     """Whether the value of ``one`` tells that of ``other``, and not the other way round."""
     pairs = {pair for pair in zip(one.cells, other.cells, strict=True) if None not in pair}
-    enough = len(other.counts) < len(one.counts) <= MAX_CLASSES
+    enough = len(other.counts) < len(one.counts) <= MAX_CLASSES and len({value for _, value in pairs}) > 1
     return enough and len(pairs) == len({value for value, _ in pairs})
