@@ -9,6 +9,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import typer
 
@@ -40,6 +41,10 @@ Example:
 """
 
 
+USAGE: Any = typer.BadParameter.__mro__[2]
+"""What click raises over a command line that it cannot read; typer brings a click of its own or takes the real one."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line.
 
@@ -53,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"] or ["--help"]
     try:
-        _app(next((word for word in words if not word.startswith("-")), None))(words, prog_name="fusionkit")
+        app = _app(next((word for word in words if not word.startswith("-")), None))
+        return app(words, prog_name="fusionkit", standalone_mode=False) or 0
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:
@@ -61,13 +67,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone (`fusionkit ls | head`)
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the interpreter flushes it when it ends
         return 1
-    except FusionkitError as error:
-        if debug:
+    except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # `fusionkit data` alone, which has verbs of its own
+            print(error)
+            return 0
+        lines = None if debug else _mendable(error)
+        if lines is None:
             raise
-        for line in str(error).splitlines() or [type(error).__name__]:
+        for line in lines:
             print(f"error: {line}", file=sys.stderr)
-        return error.exit_code
-    return 0
+        return error.exit_code if isinstance(error, FusionkitError) else 2
+
+
+def _mendable(error: Exception) -> list[str] | None:
+    """What to tell of an error that the user can mend, a line each; None where the fault is ours."""
+    if isinstance(error, FusionkitError):
+        return str(error).splitlines() or [type(error).__name__]
+    runtime = sys.modules.get("fusionkit.runtime.bundle")  # stands alone, so its error is none of ours
+    if runtime is not None and isinstance(error, runtime.BundleError):
+        return [" ".join(str(error).split())]
+    if isinstance(error, OSError) and error.strerror:  # a disk that is full, a folder that may not be written
+        return [f"{error.filename}: {error.strerror}" if error.filename else error.strerror]
+    if isinstance(error, USAGE):
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "fusionkit"
+        text = " ".join(error.format_message().rstrip(".").split()).replace(". Did you", "; did you")
+        return [f"{path}: {text[:1].lower()}{text[1:]} (see `{path} --help`)"]
+    return None
 
 
 def help_text(docstring: str | None) -> str:

@@ -1,6 +1,7 @@
 """The frame: help opens at once and without torch, errors are lines, exit codes are right."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -78,11 +79,30 @@ def test_the_module_runs():
 
 
 def test_a_wrong_verb_or_option_is_a_usage_error(capsys):
-    assert main(["chekc"]) == 2
-    assert "No such command 'chekc'" in capsys.readouterr().err
-    assert main(["check", "x", "--nonsense"]) == 2
-    assert "No such option" in capsys.readouterr().err
+    for words, line in {
+        ("chekc",): r"fusionkit: no such command 'chekc'.* \(see `fusionkit --help`\)",
+        ("check", "x", "--nonsense"): r"fusionkit check: no such option: --nonsense \(see `fusionkit check --help`\)",
+        ("check",): r"fusionkit check: missing argument '(recipe|RECIPE)' \(see `fusionkit check --help`\)",
+    }.items():
+        assert main(words) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert re.fullmatch(f"error: {line}\n", err)
+
+
+def test_a_verb_with_verbs_of_its_own_shows_its_help(capsys):
+    assert main(["bench"]) == main(["bench", "--help"]) == 0
+    alone, asked = capsys.readouterr().out.split("Usage: ")[1:]
+    assert alone == asked
+
+
+def test_a_disk_that_refuses_is_one_line(verb, tmp_path, capsys):
+    def check():
+        (tmp_path / "none" / "x").write_text("")
+
+    verb(check)
     assert main(["check"]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'none' / 'x'}: No such file or directory\n"
 
 
 def test_an_error_is_one_line_each_without_a_traceback(verb, capsys):
