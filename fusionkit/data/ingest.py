@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,7 @@ from fusionkit.data.checks import difference, layout, unfinite, window
 from fusionkit.data.parts import Part, Parts, parts_in
 from fusionkit.data.records import ROLES, Records
 from fusionkit.data.saving import NewSensor, save_study
-from fusionkit.data.sources.source import Cell, Row, SensorColumn, Source, hashed
+from fusionkit.data.sources.source import Cell, Row, SensorColumn, Source, hashed, label_uses
 from fusionkit.data.sources.study import StudySource
 from fusionkit.data.study import VERSION, Study, study_settings
 
@@ -68,7 +68,7 @@ class _Problems:
 def open_or_ingest(
     source: Source,
     sensors: Mapping[str, SensorColumn],
-    labels: Sequence[str],
+    labels: Sequence[str] | Mapping[str, str],
     cache: Path | str,
     *,
     expected: Mapping[str, Stored] | None = None,
@@ -80,7 +80,7 @@ def open_or_ingest(
     Args:
         source: where the records come from.
         sensors: what is read of it, by name.
-        labels: the columns to keep.
+        labels: see `ingest`.
         cache: a folder.
         expected, progress, workers: see `ingest`.
     """
@@ -100,7 +100,7 @@ def open_or_ingest(
 def ingest(
     source: Source,
     sensors: Mapping[str, SensorColumn],
-    labels: Sequence[str],
+    labels: Sequence[str] | Mapping[str, str],
     path: Path | str,
     *,
     expected: Mapping[str, Stored] | None = None,
@@ -116,7 +116,8 @@ def ingest(
     Args:
         source: where the records come from.
         sensors: what is read of it, by the name it gets in the study.
-        labels: columns to keep beside the names of subjects, sessions, trials and recordings.
+        labels: columns to keep beside the names of subjects, sessions, trials and recordings; a mapping says what
+            each is for (``tasks.state.column``), which is how errors call it.
         path: the file to be made; a study of other content is replaced, any other file is not.
         expected: what sensors must agree with (those a model was trained on); such a sensor may be absent from all
             records, where any other must be present in one.
@@ -132,10 +133,7 @@ def ingest(
         if not name or "/" in name or name == ".":
             raise ConfigError(f"the name of a sensor must be a word without '/', but got {name!r}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    asked = {f"modalities.{name}.column": sensor.column for name, sensor in sensors.items()}
-    asked |= {f"modalities.{name}.start": sensor.start for name, sensor in sensors.items() if sensor.start}
-    asked |= {f"modalities.{name}.stop": sensor.stop for name, sensor in sensors.items() if sensor.stop}
-    source.check_columns(asked | {f"column {label}": label for label in labels})
+    check_columns(source, sensors, labels)
     rows = source.rows()
     jobs = _plan(source, rows, sensors, expected)
     settings = _settings(source, sensors, labels, jobs, expected)
@@ -150,10 +148,29 @@ def ingest(
                 name: _joined(sensor, [job for job in jobs if job.sensor is sensor], len(rows), parts, expected)
                 for name, sensor in sensors.items()
             }
-            return save_study(path, _records(rows, labels), made, settings=settings, scratch=parts.folder / "study.h5")
+            return save_study(
+                path, gather_records(rows, labels), made, settings=settings, scratch=parts.folder / "study.h5"
+            )
 
 
-def _records(rows: Sequence[Row], labels: Sequence[str]) -> Records:
+def check_columns(
+    source: Source, sensors: Mapping[str, SensorColumn], labels: Sequence[str] | Mapping[str, str]
+) -> None:
+    """Refuse columns that a source lacks, whatever they are for, before anything is read.
+
+    Raises:
+        DataError: a line for every such column.
+    """
+    asked: dict[str, str | None] = {}
+    if not isinstance(source, StudySource):  # which knows sensors by their names, too
+        for name, sensor in sensors.items():
+            asked[f"modalities.{name}.column"] = sensor.column
+            asked |= {f"modalities.{name}.start": sensor.start, f"modalities.{name}.stop": sensor.stop}
+    source.check_columns(asked | label_uses(labels))
+
+
+def gather_records(rows: Sequence[Row], labels: Iterable[str]) -> Records:
+    """The table of a study: names, and the labels that are kept."""
     roles = {role: tuple(getattr(row, role) for row in rows) for role in ROLES}
     return Records(**roles, labels={label: tuple(row.labels[label] for row in rows) for label in labels})
 
@@ -194,7 +211,7 @@ def _plan(
 def _settings(
     source: Source,
     sensors: Mapping[str, SensorColumn],
-    labels: Sequence[str],
+    labels: Iterable[str],
     jobs: Sequence[_Job],
     expected: Mapping[str, Stored],
 ) -> str:

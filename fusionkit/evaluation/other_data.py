@@ -22,7 +22,8 @@ from fusionkit.recipe.build import build_modalities, build_tasks
 from fusionkit.recipe.load import load_recipe, parse_recipe
 from fusionkit.recipe.sections import Recipe
 from fusionkit.runtime import Bundle, Session, read_bundle
-from fusionkit.training.material import Material, Report, build_source, open_study
+from fusionkit.training.material import Material, Report, open_study
+from fusionkit.training.records import build_source
 from fusionkit.training.run import Run
 from fusionkit.training.trained import load_trained
 

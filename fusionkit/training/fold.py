@@ -17,9 +17,7 @@ from fusionkit.data.splits import Fold
 from fusionkit.evaluation.metrics import primary_metric, score
 from fusionkit.evaluation.predict import outputs, predict, prediction
 from fusionkit.fusion.model import Output
-from fusionkit.heads.task import Task
-from fusionkit.recipe.build import build_model, build_tasks
-from fusionkit.recipe.sections import Recipe
+from fusionkit.recipe.build import build_model
 from fusionkit.training.arm import Arm
 from fusionkit.training.checkpoint import load_tensors, save_tensors, write_atomically
 from fusionkit.training.device import pick_precision
@@ -29,6 +27,7 @@ from fusionkit.training.listener import Listener
 from fusionkit.training.material import Material
 from fusionkit.training.objective import TaskObjective
 from fusionkit.training.order import derive_seed
+from fusionkit.training.records import learn_tasks
 
 PREDICTIONS = "predictions.safetensors"
 
@@ -46,17 +45,6 @@ class FoldResult:
     seconds: float
     best_epoch: int
     states: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-
-def learn_tasks(recipe: Recipe, material: Material) -> tuple[dict[str, Task], dict[str, Array]]:
-    """The tasks with the classes of the whole study, and every record's targets."""
-    tasks, targets = build_tasks(recipe), {}
-    for name, task in tasks.items():
-        column = recipe.tasks[name].column
-        labels = material.study.records.labels[column]
-        task.learn(labels, name)
-        targets[name] = task.encode(labels, name)
-    return tasks, targets
 
 
 def train_fold(
@@ -84,7 +72,7 @@ def train_fold(
         return load_result(folder)
     began = time.monotonic()
     recipe, settings = arm.recipe, arm.recipe.train
-    tasks, targets = learn_tasks(recipe, material)
+    tasks, targets = learn_tasks(recipe, material.study.records)
     seed = derive_seed(recipe.seed, arm.name, number)
     for name, task in tasks.items():
         with located(f"fold {number}"):

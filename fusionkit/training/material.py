@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from fusionkit.core import registry
 from fusionkit.core.errors import ConfigError, located
 from fusionkit.core.modality import Array, Modality, Stored
 from fusionkit.data import features as feature_cache
@@ -19,39 +18,14 @@ from fusionkit.data.features import CachedFeatures
 from fusionkit.data.ingest import open_or_ingest
 from fusionkit.data.loading import Loader, LoaderInput
 from fusionkit.data.normalisation import Statistics
-from fusionkit.data.sources.source import SensorColumn, Source
 from fusionkit.data.study import Study
 from fusionkit.recipe.build import build_modalities, needs_features, needs_window
 from fusionkit.recipe.sections import Recipe
 from fusionkit.training.order import derive_seed
+from fusionkit.training.records import build_source, label_columns, sensor_columns
 
 Report = Callable[[int, int, str], None]
 """Called with what is done, how much there is, and of what."""
-
-
-def sensor_columns(recipe: Recipe, modalities: Mapping[str, Modality]) -> dict[str, SensorColumn]:
-    """Where in the table each sensor's cells are."""
-    return {
-        name: SensorColumn(name, modalities[name], entry.column, entry.start, entry.stop)
-        for name, entry in recipe.modalities.items()
-    }
-
-
-def label_columns(recipe: Recipe, source: Source) -> list[str]:
-    """Columns of the table that a study must keep: the tasks', and those that a split goes by."""
-    wanted = [entry.column for entry in recipe.tasks.values()]
-    split = recipe.data.split
-    for name in (split.by, getattr(split, "column", None)):
-        if name and name in source.columns():
-            wanted.append(name)
-    return list(dict.fromkeys(wanted))
-
-
-def build_source(recipe: Recipe) -> Source:
-    """The source that the recipe's ``data`` section names."""
-    with located("data"):
-        source: Source = registry.sources.build(recipe.data.kind, recipe.data.options)
-        return source
 
 
 def cache_folder(recipe: Recipe) -> Path:
@@ -69,8 +43,14 @@ def open_study(recipe: Recipe, report: Report | None = None, *, expected: Mappin
     """
     source = build_source(recipe)
     sensors = sensor_columns(recipe, build_modalities(recipe))
-    labels = label_columns(recipe, source)
-    return open_or_ingest(source, sensors, labels, cache_folder(recipe), expected=expected, progress=report)
+    labels = label_columns(recipe, source, divided=expected is None)
+    progress = None if report is None else partial(count_recordings, report)
+    return open_or_ingest(source, sensors, labels, cache_folder(recipe), expected=expected, progress=progress)
+
+
+def count_recordings(report: Report, done: int, total: int, name: str) -> None:
+    """Progress of ingestion as one stage, whatever each recording is called."""
+    report(done, total, "recordings")
 
 
 class Material:

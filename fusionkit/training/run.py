@@ -3,9 +3,11 @@
 import importlib.metadata
 import json
 import platform
+import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,10 @@ from typing import Any
 import torch
 
 import fusionkit
-from fusionkit.core.errors import ConfigError, DataError
+from fusionkit.core.errors import ConfigError, DataError, located
 from fusionkit.core.recording import Stored, describe_stored, restore_stored
 from fusionkit.data.guard import check_straddling
-from fusionkit.data.splits import Split, make_split
+from fusionkit.data.splits import Split
 from fusionkit.data.study import Study
 from fusionkit.recipe.load import load_recipe
 from fusionkit.recipe.sections import Recipe
@@ -25,10 +27,11 @@ from fusionkit.training.arm import arms
 from fusionkit.training.checkpoint import write_atomically
 from fusionkit.training.device import pick_device
 from fusionkit.training.fold import PREDICTIONS, FoldResult, load_result, train_fold
-from fusionkit.training.interruption import stop_on_signals
+from fusionkit.training.interruption import Interrupted, stop_on_signals
 from fusionkit.training.listener import Listener
 from fusionkit.training.material import Material, open_study
 from fusionkit.training.parallel import agree_on, is_leader, wait
+from fusionkit.training.records import check_labels, divide, read_records
 
 PACKAGES = ("torch", "torchaudio", "numpy", "scipy", "mne", "onnxruntime", "scikit-learn", "tokenizers", "soundfile")
 
@@ -110,29 +113,34 @@ def train(recipe: Recipe, *, resume: bool = False, fold: int | None = None, list
 
     Raises:
         ConfigError: nothing to resume, or the run to resume was made by another recipe.
+        DataError: the data break a rule. A run that was refused before it trained leaves no folder.
         Interrupted: a stop was asked for; the run is saved.
     """
     listener = listener or Listener()
     leader = is_leader()
-    run = _resume(recipe) if resume else Run(agree_on(_begin(recipe).folder if leader else Path()))
+    records = read_records(recipe)
+    split = divide(recipe, records)
+    if fold is not None and not 0 <= fold < len(split.folds):
+        raise ConfigError(f"--fold must be one of 0 to {len(split.folds) - 1}, but got {fold}")
+    chosen = range(len(split.folds)) if fold is None else [fold]
+    check_labels(recipe, records, split, chosen)
     device = pick_device(recipe.train.device)
+    run = _resume(recipe) if resume else Run(agree_on(_begin(recipe).folder if leader else Path()))
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
     began = time.monotonic()
-    with stop_on_signals() as stop:
-        listener.say(f"run {run.folder}")
+    with stop_on_signals() as stop, _no_empty_run(run, ours=leader and not resume):
         if not leader:
             wait()  # the leader makes study, features and split; the others find them
         study = open_study(recipe, listener.prepare)
-        split = _split(run, recipe, study)
-        notes = check_straddling(split, study, recipe.data.allow_leakage)
+        split = _kept(run, split, study)
+        with located("data.split"):
+            notes = check_straddling(split, study, recipe.data.allow_leakage)
+        listener.say(f"run {run.folder}")
         material = Material(recipe, study, device, listener.prepare)
         notes = [*notes, *material.notes]
         for note in notes:
             listener.say(f"note: {note}")
-        if fold is not None and not 0 <= fold < len(split.folds):
-            raise ConfigError(f"--fold must be one of 0 to {len(split.folds) - 1}, but got {fold}")
-        chosen = range(len(split.folds)) if fold is None else [fold]
         if leader:
             _write_facts(run, recipe, study, material, device, notes)
             wait()
@@ -175,17 +183,33 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 def _begin(recipe: Recipe) -> Run:
     parent = Path(recipe.run.dir) / recipe.name
-    parent.mkdir(parents=True, exist_ok=True)
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    for attempt in range(100):
-        folder = parent / (stamp if attempt == 0 else f"{stamp}-{attempt}")
-        try:
-            folder.mkdir()
-            break
-        except FileExistsError:
-            continue
-    write_atomically(folder / "recipe.yaml", dump_recipe(recipe).encode())
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for attempt in range(100):
+            folder = parent / (stamp if attempt == 0 else f"{stamp}-{attempt}")
+            try:
+                folder.mkdir()
+                break
+            except FileExistsError:
+                continue
+        write_atomically(folder / "recipe.yaml", dump_recipe(recipe).encode())
+    except OSError as error:
+        raise ConfigError(f"run.dir: must be a folder to write to, but {parent}: {error.strerror}") from None
     return Run(folder)
+
+
+@contextmanager
+def _no_empty_run(run: Run, ours: bool) -> Iterator[None]:
+    """Take the folder away again where an error came before the first checkpoint; a kill leaves it to be resumed."""
+    try:
+        yield
+    except Exception as error:
+        if ours and not isinstance(error, Interrupted) and not any(run.folder.rglob("*.safetensors")):
+            shutil.rmtree(run.folder, ignore_errors=True)
+            with suppress(OSError):
+                run.folder.parent.rmdir()  # only where no other run is in it
+        raise
 
 
 def _resume(recipe: Recipe) -> Run:
@@ -197,11 +221,10 @@ def _resume(recipe: Recipe) -> Run:
     return Run(runs[-1].parent)
 
 
-def _split(run: Run, recipe: Recipe, study: Study) -> Split:
+def _kept(run: Run, split: Split, study: Study) -> Split:
     path = run.folder / "split.json"
     if path.exists():
         return Split.load(path, study.records)
-    split = make_split(recipe.data.split, study.records, recipe.seed)
     split.save(path)
     return split
 

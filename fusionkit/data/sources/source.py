@@ -259,6 +259,12 @@ def gather_rows(
     return rows
 
 
+def label_uses(labels: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+    """Label columns by what they are for, as ``Source.check_columns`` takes them: ``{"column state": "state"}``."""
+    uses = labels.items() if isinstance(labels, Mapping) else ((label, f"column {label}") for label in labels)
+    return {use: label for label, use in uses}
+
+
 def hashed(*parts: object) -> str:
     """SHA-256 over plain values, for fingerprints and names of cached files."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

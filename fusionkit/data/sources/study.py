@@ -1,6 +1,6 @@
 """A study that is there already, as a source of rows and cells."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from fusionkit.core.errors import located
 from fusionkit.core.recording import Recording
 from fusionkit.core.registry import sources
 from fusionkit.data.records import ROLES
-from fusionkit.data.sources.source import Cell, Row, SensorColumn, Source, hashed
+from fusionkit.data.sources.source import Cell, Row, SensorColumn, Source, hashed, label_uses
 from fusionkit.data.study import StoredSensor, Study
 
 if TYPE_CHECKING:
@@ -107,14 +107,14 @@ class StudySource(Source):
         """Hash of the study's digest and place."""
         return hashed(self.kind, str(self.path.resolve()), self.study.digest)
 
-    def view(self, sensors: Sequence[SensorColumn], labels: Sequence[str]) -> Study:
+    def view(self, sensors: Sequence[SensorColumn], labels: Sequence[str] | Mapping[str, str]) -> Study:
         """The study itself with the sensors that are asked for, under the recipe's names; nothing is copied.
 
         Raises:
             DataError: the study lacks a label column.
             UnknownNameError: it lacks a sensor.
         """
-        self.check_columns({f"column {label}": label for label in labels})
+        self.check_columns(label_uses(labels))
         chosen = {sensor.name: self.stored(sensor) for sensor in sensors}
         renamed = {
             sensor.name: sensor.column

@@ -1,0 +1,97 @@
+"""What is known of the records before any signal is read: the table, its split, the tasks and their targets."""
+
+from collections.abc import Iterable
+
+from fusionkit.core import registry
+from fusionkit.core.errors import located
+from fusionkit.core.modality import Array, Modality
+from fusionkit.data.ingest import check_columns, gather_records
+from fusionkit.data.records import ROLES, Records
+from fusionkit.data.sources.source import SensorColumn, Source
+from fusionkit.data.splits import Split, make_split
+from fusionkit.heads.task import Task
+from fusionkit.recipe.build import build_modalities, build_tasks
+from fusionkit.recipe.sections import Recipe
+
+
+def build_source(recipe: Recipe) -> Source:
+    """The source that the recipe's ``data`` section names."""
+    with located("data"):
+        source: Source = registry.sources.build(recipe.data.kind, recipe.data.options)
+        return source
+
+
+def sensor_columns(recipe: Recipe, modalities: dict[str, Modality]) -> dict[str, SensorColumn]:
+    """Where in the table each sensor's cells are."""
+    return {
+        name: SensorColumn(name, modalities[name], entry.column, entry.start, entry.stop)
+        for name, entry in recipe.modalities.items()
+    }
+
+
+def label_columns(recipe: Recipe, source: Source, *, divided: bool = True) -> dict[str, str]:
+    """Columns of the table that a study must keep, and what for: the tasks', and those that a split goes by.
+
+    Args:
+        recipe: names them.
+        source: has them, or names of its own (subject, session ...) that a split may go by too.
+        divided: the records are to be split, so that a column which the split goes by must be there.
+    """
+    wanted: dict[str, str] = {}
+    for name, entry in recipe.tasks.items():
+        wanted.setdefault(entry.column, f"tasks.{name}.column")
+    split, there = recipe.data.split, source.columns()
+    for use, column in (("data.split.by", split.by), ("data.split.column", split.column)):
+        if column and (column in there or (divided and column not in (*ROLES, "record"))):
+            wanted.setdefault(column, use)
+    return wanted
+
+
+def read_records(recipe: Recipe) -> Records:
+    """The table alone, so that what is wrong with names, labels and split is told before hours of reading signals.
+
+    Raises:
+        DataError: the table is missing or damaged, or lacks columns.
+    """
+    source = build_source(recipe)
+    labels = label_columns(recipe, source)
+    check_columns(source, sensor_columns(recipe, build_modalities(recipe)), labels)
+    return gather_records(source.rows(), labels)
+
+
+def divide(recipe: Recipe, records: Records) -> Split:
+    """Split records as the recipe says.
+
+    Raises:
+        DataError: they cannot be split so; the message names the table.
+    """
+    with located(f"{build_source(recipe).title}: data.split"):
+        return make_split(recipe.data.split, records, recipe.seed)
+
+
+def learn_tasks(recipe: Recipe, records: Records) -> tuple[dict[str, Task], dict[str, Array]]:
+    """The tasks with the classes of the whole study, and every record's targets.
+
+    Raises:
+        DataError: a label is none of the classes or no number; the message names table, task, row and value.
+    """
+    tasks, targets = build_tasks(recipe), {}
+    with located(build_source(recipe).title):
+        for name, task in tasks.items():
+            labels = records.labels[recipe.tasks[name].column]
+            task.learn(labels, name)
+            targets[name] = task.encode(labels, name)
+    return tasks, targets
+
+
+def check_labels(recipe: Recipe, records: Records, split: Split, folds: Iterable[int]) -> None:
+    """Refuse labels that some fold cannot be trained on.
+
+    Raises:
+        DataError: a label breaks a rule, or a class does not occur in the training part of a fold.
+    """
+    tasks, targets = learn_tasks(recipe, records)
+    for number in folds:
+        with located(f"{build_source(recipe).title}: fold {number}"):
+            for name, task in tasks.items():
+                task.fit(targets[name][split.folds[number].train], name)
