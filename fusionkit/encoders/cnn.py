@@ -95,7 +95,7 @@ class CNNEncoder(FeatureEncoder):
 
     Convolutions that halve channels and, in the first ``halvings`` blocks, time. Then all that is left of a step goes
     through one linear map. The default for spectrograms; learns from a few hundred records. Padding is zero before
-    every convolution and uncounted in every norm, so that longer padding changes nothing.
+    every convolution and uncounted in every norm, so that longer padding changes nothing. The last token is padding.
 
     Args:
         shape: what is known of the features.
@@ -131,12 +131,19 @@ class CNNEncoder(FeatureEncoder):
 
     def forward(self, features: Features) -> Tokens:
         """Encode one batch."""
-        clean = scrub(features)
+        clean = self._lengthen(scrub(features))
         x, mask = clean.values.permute(0, 3, 1, 2), clean.mask
         for block in self.blocks:
             x, mask = block(x, mask)
         values = self.dropout(self.project(x.transpose(1, 2).flatten(2)))
         return scrub(Tokens(values, mask, clean.present, self._times(clean)))
+
+    def _lengthen(self, clean: Features) -> Features:
+        """Add padding for one more token: an exported graph fixes an axis that may have one step only."""
+        extra = self.covers if self.covers > 1 else 0
+        time = None if clean.time is None else F.pad(clean.time, (0, extra))
+        values = F.pad(clean.values, (0, 0, 0, 0, 0, extra))
+        return Features(values, F.pad(clean.mask, (0, extra)), clean.present, time)
 
     def _times(self, clean: Features) -> Float[Tensor, "batch step"] | None:
         """Mean time of the real steps under each token."""

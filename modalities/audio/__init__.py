@@ -2,6 +2,7 @@
 
 from .augment import AudioNoise as AudioNoise
 from .augment import AudioShift as AudioShift
+from .augment import BandWarp as BandWarp
 from .augment import Gain as Gain
 from .augment import SpecAugment as SpecAugment
 from .compatibility import load_torchaudio as load_torchaudio

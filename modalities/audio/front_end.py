@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -28,8 +29,13 @@ class LogMel(FrontEnd):
     ``ceil(time / hop)`` frames; those that reach beyond ``length`` are masked. Equal to torchaudio's
     ``MelSpectrogram(power=2, center=False)`` and a log, but four to ten times faster than an STFT under onnxruntime.
 
+    With ``level="equal"`` a window is first scaled so that its real samples have the power of -20 dB full scale
+    (root mean square 0.1), which makes features free of gain and of the distance to a microphone; what is below
+    -80 dB is silence and is scaled no further.
+
     Args:
         sample_rate: of the windows, hertz.
+        level: ``equal`` brings every window to one power, ``keep`` leaves it, where loudness says something.
         frame: seconds of a frame.
         hop: seconds from one frame to the next.
         mel_bands: how many bands.
@@ -48,6 +54,7 @@ class LogMel(FrontEnd):
         self,
         sample_rate: float,
         *,
+        level: Literal["equal", "keep"] = "equal",
         frame: float = 0.025,
         hop: float = 0.010,
         mel_bands: int = 64,
@@ -57,6 +64,7 @@ class LogMel(FrontEnd):
     ) -> None:
         super().__init__()
         self.sample_rate = sample_rate
+        self.level = level
         self.frame = round(frame * sample_rate)
         self.hop = round(hop * sample_rate)
         if self.frame < 2 or self.hop < 1:
@@ -84,6 +92,9 @@ class LogMel(FrontEnd):
         """Log-mel of every frame; what lies behind ``length`` is not looked at."""
         real = torch.arange(values.shape[1], device=values.device) < length[:, None]
         clean = torch.where(real, values, torch.zeros_like(values))
+        if self.level == "equal":
+            power = clean.square().sum(1, keepdim=True) / length[:, None].clamp_min(1)
+            clean = clean * (0.1 / power.sqrt().clamp_min(1e-4))
         spectrum = F.conv1d(F.pad(clean, (0, self.frame - 1))[:, None], self.dft, stride=self.hop)
         cosine, sine = spectrum.chunk(2, 1)
         power = cosine.square() + sine.square()  # (batch, frequency, frame)

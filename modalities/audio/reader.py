@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from math import gcd
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import soundfile
@@ -34,6 +34,7 @@ class Audio(Modality):
 
     Args:
         sample_rate: hertz that every recording is brought to.
+        level: ``equal`` scales every record to one loudness, ``keep`` leaves it.
         frame: seconds of a spectrum.
         hop: seconds from one spectrum to the next.
         mel_bands: bands of the mel scale.
@@ -55,6 +56,7 @@ class Audio(Modality):
         sample_rate: Annotated[
             int, Field(ge=1000, description="every recording is brought to this rate, hertz")
         ] = 16000,
+        level: Annotated[Literal["equal", "keep"], Field(description="loudness of a record")] = "equal",
         frame: Annotated[float, Field(gt=0, description="seconds of a spectrum")] = 0.025,
         hop: Annotated[float, Field(gt=0, description="seconds from one spectrum to the next")] = 0.010,
         mel_bands: Annotated[int, Field(ge=1, description="bands of the mel scale")] = 64,
@@ -64,6 +66,7 @@ class Audio(Modality):
     ) -> None:
         self.sample_rate = sample_rate
         self._front_end: dict[str, Any] = {
+            "level": level,
             "frame": frame,
             "hop": hop,
             "mel_bands": mel_bands,

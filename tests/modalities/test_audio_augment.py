@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fusionkit.core.errors import ConfigError
 from fusionkit.core.levels import Features, Window
-from fusionkit.modalities.audio import AudioNoise, AudioShift, Gain, SpecAugment
+from fusionkit.modalities.audio import AudioNoise, AudioShift, BandWarp, Gain, SpecAugment
 from fusionkit.modalities.audio.augment import stripes
 
 
@@ -86,6 +86,40 @@ def test_records_are_chosen_by_themselves():
     changed = SpecAugment(probability=0.25)(given_, torch.Generator().manual_seed(0))
     share = (changed.values != given_.values).any(-1).any(-1).any(-1).float().mean().item()
     assert share == pytest.approx(0.25, abs=0.07)
+
+
+def test_warped_bands_lie_on_one_line_within_its_bounds():
+    """A ramp over bands shows where each band was taken from."""
+    ramp = torch.arange(20.0)[None, None, :, None].expand(300, 3, 20, 1)
+    given_ = Features(ramp, torch.ones(300, 3, dtype=torch.bool), torch.ones(300, dtype=torch.bool))
+    source = BandWarp(stretch=0.2, move=3.0)(given_, torch.Generator().manual_seed(0)).values[..., 0]
+    torch.testing.assert_close(source, source[:, :1].expand_as(source))  # every step alike
+    source = source[:, 0]
+    inner = (source > 0) & (source < 19)
+    steps = source.diff(dim=1)[inner[:, 1:] & inner[:, :-1]]
+    assert steps.min() >= 0.799 and steps.max() <= 1.201 and steps.max() - steps.min() > 0.35
+    first = source[:, 0]
+    assert first.min() == 0 and 2.8 < first.max() <= 3.0
+    for row in range(300):
+        middle = source[row, inner[row]]
+        line = middle[0] + (middle[-1] - middle[0]) * torch.arange(len(middle)) / (len(middle) - 1)
+        torch.testing.assert_close(middle, line, atol=1e-4, rtol=0)
+
+
+def test_no_warp_is_the_identity_and_one_band_stays():
+    given_ = features()
+    assert torch.equal(BandWarp(stretch=0.0, move=0.0)(given_).values, given_.values)
+    one = features(bands=1)
+    assert torch.equal(BandWarp()(one).values, one.values)
+
+
+@pytest.mark.parametrize("augmentation", [SpecAugment(), BandWarp()])
+def test_padding_keeps_its_values_whatever_they_are(augmentation):
+    given_ = features(lengths=[30, 20, 0, 30, 30])
+    given_.values[1, 20:] = torch.nan
+    changed = augmentation(given_, torch.Generator().manual_seed(0)).values
+    assert changed[1, 20:].isnan().all() and torch.equal(changed[2], given_.values[2])
+    assert changed[given_.mask].isfinite().all()
 
 
 def sound(batch=4, time=1000, length=None) -> Window:

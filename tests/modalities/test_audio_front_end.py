@@ -37,7 +37,7 @@ def everything(values: torch.Tensor) -> torch.Tensor:
     ],
 )
 def test_equals_torchaudio(rate, options):
-    front_end = LogMel(rate, **options)
+    front_end = LogMel(rate, level="keep", **options)
     values = speech_like(rate)
     features, mask = front_end(values, everything(values))
     frame, hop = front_end.frame, front_end.hop
@@ -56,7 +56,7 @@ def test_equals_torchaudio(rate, options):
 
 
 def test_equals_a_plain_transform_in_float64():
-    front_end = LogMel(8000, mel_bands=12, f_min=100.0)
+    front_end = LogMel(8000, level="keep", mel_bands=12, f_min=100.0)
     values = speech_like(8000, 0.2)
     features, _ = front_end(values, everything(values))
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(200) / 200)
@@ -84,6 +84,33 @@ def test_float32_stays_near_float64():
 def test_silence_is_the_logarithm_of_the_floor():
     features, _ = LogMel(16000)(torch.zeros(2, 1600), torch.tensor([1600, 1600]))
     torch.testing.assert_close(features, torch.full_like(features, -13.815511))
+
+
+@pytest.mark.parametrize("gain", [0.01, 0.5, 30.0])
+def test_gain_does_not_matter_at_equal_level(gain):
+    front_end, values, length = LogMel(16000), speech_like(16000), torch.tensor([16000, 9000, 16000, 5000])
+    expected, mask = front_end(values, length)
+    found, _ = front_end(gain * values, length)
+    torch.testing.assert_close(found[:2][mask[:2]], expected[:2][mask[:2]], atol=1e-4, rtol=0)
+    kept, _ = LogMel(16000, level="keep")(values, length)
+    assert (kept - expected).abs().max() > 1
+
+
+def test_equal_level_is_a_root_mean_square_of_a_tenth_over_the_real_samples():
+    values, length = speech_like(16000), torch.tensor([16000, 9000, 16000, 5000])
+    found, mask = LogMel(16000)(values, length)
+    for row, count in enumerate(length.tolist()):
+        real = values[row, :count]
+        plain = real * 0.1 / real.square().mean().sqrt()
+        expected, inside = LogMel(16000, level="keep")(plain[None], torch.tensor([count]))
+        torch.testing.assert_close(found[row][mask[row]], expected[inside], atol=1e-4, rtol=0)
+
+
+def test_what_is_nearly_silent_is_not_made_loud():
+    quiet = 1e-6 * torch.randn(1, 1600)
+    features, _ = LogMel(16000)(quiet, torch.tensor([1600]))
+    expected, _ = LogMel(16000, level="keep")(1e3 * quiet, torch.tensor([1600]))
+    torch.testing.assert_close(features, expected)
 
 
 def test_a_tone_is_loudest_in_its_band():
