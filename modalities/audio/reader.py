@@ -102,10 +102,10 @@ class Audio(Modality):
             samples = ((values.astype(np.float32)) - 128) / 128
         else:
             raise DataError(f"sound must be int16, int32, uint8 or float, but it is {values.dtype}")
-        return self._recording(samples, sample_rate or self.sample_rate, "array")
+        return self._recording(samples, float(sample_rate or self.sample_rate), "array")
 
     def front_end(self, stored: Stored) -> LogMel:
-        return LogMel(stored.sample_rate or self.sample_rate, **self._front_end)
+        return LogMel(stored.sample_rate or float(self.sample_rate), **self._front_end)
 
     def window_shape(self, stored: Stored) -> tuple[int, ...]:
         return (stored.longest,)

@@ -37,7 +37,7 @@ def everything(values: torch.Tensor) -> torch.Tensor:
     ],
 )
 def test_equals_torchaudio(rate, options):
-    front_end = LogMel(rate, level="keep", **options)
+    front_end = LogMel(float(rate), level="keep", **options)
     values = speech_like(rate)
     features, mask = front_end(values, everything(values))
     frame, hop = front_end.frame, front_end.hop
@@ -56,7 +56,7 @@ def test_equals_torchaudio(rate, options):
 
 
 def test_equals_a_plain_transform_in_float64():
-    front_end = LogMel(8000, level="keep", mel_bands=12, f_min=100.0)
+    front_end = LogMel(8000.0, level="keep", mel_bands=12, f_min=100.0)
     values = speech_like(8000, 0.2)
     features, _ = front_end(values, everything(values))
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(200) / 200)
@@ -74,47 +74,47 @@ def test_equals_a_plain_transform_in_float64():
 
 def test_float32_stays_near_float64():
     values = speech_like(16000)
-    single, double = LogMel(16000), LogMel(16000).double()
-    double.dft = dft_kernel(400, 512)[:, mel_filters(512, 64, 20.0, 8000.0, 16000).any(1)].flatten(0, 1)[:, None]
+    single, double = LogMel(16000.0), LogMel(16000.0).double()
+    double.dft = dft_kernel(400, 512)[:, mel_filters(512, 64, 20.0, 8000.0, 16000.0).any(1)].flatten(0, 1)[:, None]
     found, _ = single(values, everything(values))
     truth, _ = double(values.double(), everything(values))
     torch.testing.assert_close(found.double(), truth, atol=1e-4, rtol=0)
 
 
 def test_silence_is_the_logarithm_of_the_floor():
-    features, _ = LogMel(16000)(torch.zeros(2, 1600), torch.tensor([1600, 1600]))
+    features, _ = LogMel(16000.0)(torch.zeros(2, 1600), torch.tensor([1600, 1600]))
     torch.testing.assert_close(features, torch.full_like(features, -13.815511))
 
 
 @pytest.mark.parametrize("gain", [0.01, 0.5, 30.0])
 def test_gain_does_not_matter_at_equal_level(gain):
-    front_end, values, length = LogMel(16000), speech_like(16000), torch.tensor([16000, 9000, 16000, 5000])
+    front_end, values, length = LogMel(16000.0), speech_like(16000), torch.tensor([16000, 9000, 16000, 5000])
     expected, mask = front_end(values, length)
     found, _ = front_end(gain * values, length)
     torch.testing.assert_close(found[:2][mask[:2]], expected[:2][mask[:2]], atol=1e-4, rtol=0)
-    kept, _ = LogMel(16000, level="keep")(values, length)
+    kept, _ = LogMel(16000.0, level="keep")(values, length)
     assert (kept - expected).abs().max() > 1
 
 
 def test_equal_level_is_a_root_mean_square_of_a_tenth_over_the_real_samples():
     values, length = speech_like(16000), torch.tensor([16000, 9000, 16000, 5000])
-    found, mask = LogMel(16000)(values, length)
+    found, mask = LogMel(16000.0)(values, length)
     for row, count in enumerate(length.tolist()):
         real = values[row, :count]
         plain = real * 0.1 / real.square().mean().sqrt()
-        expected, inside = LogMel(16000, level="keep")(plain[None], torch.tensor([count]))
+        expected, inside = LogMel(16000.0, level="keep")(plain[None], torch.tensor([count]))
         torch.testing.assert_close(found[row][mask[row]], expected[inside], atol=1e-4, rtol=0)
 
 
 def test_what_is_nearly_silent_is_not_made_loud():
     quiet = 1e-6 * torch.randn(1, 1600)
-    features, _ = LogMel(16000)(quiet, torch.tensor([1600]))
-    expected, _ = LogMel(16000, level="keep")(1e3 * quiet, torch.tensor([1600]))
+    features, _ = LogMel(16000.0)(quiet, torch.tensor([1600]))
+    expected, _ = LogMel(16000.0, level="keep")(1e3 * quiet, torch.tensor([1600]))
     torch.testing.assert_close(features, expected)
 
 
 def test_a_tone_is_loudest_in_its_band():
-    front_end = LogMel(16000, mel_bands=40)
+    front_end = LogMel(16000.0, mel_bands=40)
     time = torch.arange(8000) / 16000
     centres = 700 * (10 ** (torch.linspace(31.7, 2840.0, 42)[1:-1] / 2595) - 1)
     for band in (8, 20, 33):
@@ -124,7 +124,7 @@ def test_a_tone_is_loudest_in_its_band():
 
 
 def test_masks_frames_that_reach_beyond_the_length():
-    front_end = LogMel(16000)  # frames of 400 samples, every 160
+    front_end = LogMel(16000.0)  # frames of 400 samples, every 160
     values = torch.randn(5, 2000)
     _, mask = front_end(values, torch.tensor([2000, 400, 399, 560, 0]))
     assert mask.shape == (5, 13)
@@ -134,7 +134,7 @@ def test_masks_frames_that_reach_beyond_the_length():
 
 @pytest.mark.parametrize("filler", [float("nan"), float("inf"), 9.0])
 def test_what_is_behind_the_length_does_not_matter(filler):
-    front_end = LogMel(16000)
+    front_end = LogMel(16000.0)
     values, length = torch.randn(2, 1700), torch.tensor([1700, 1000])
     clean = values.clone()
     clean[1, 1000:] = 0
@@ -145,7 +145,7 @@ def test_what_is_behind_the_length_does_not_matter(filler):
 
 
 def test_more_padding_changes_no_real_frame():
-    front_end = LogMel(16000)
+    front_end = LogMel(16000.0)
     values, length = torch.randn(2, 1700), torch.tensor([1700, 1000])
     short, mask = front_end(values, length)
     long, longer = front_end(F.pad(values, (0, 777)), length)
@@ -154,12 +154,12 @@ def test_more_padding_changes_no_real_frame():
 
 
 def test_times_are_the_centres_of_frames():
-    times = LogMel(16000).times(3)
+    times = LogMel(16000.0).times(3)
     torch.testing.assert_close(times, torch.tensor([0.0125, 0.0225, 0.0325]))
 
 
 def test_a_window_shorter_than_a_frame_is_one_masked_frame():
-    features, mask = LogMel(16000)(torch.randn(1, 100), torch.tensor([100]))
+    features, mask = LogMel(16000.0)(torch.randn(1, 100), torch.tensor([100]))
     assert features.shape == (1, 1, 64, 1) and features.isfinite().all() and not mask.any()
 
 
@@ -177,13 +177,13 @@ def test_options_that_do_not_fit_the_rate_are_refused(options, said):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(ConfigError, match=said):
-            LogMel(16000, **options)
+            LogMel(16000.0, **options)
 
 
 def test_exports_with_free_batch_and_time(tmp_path):
     import onnxruntime
 
-    front_end = LogMel(8000, mel_bands=16).eval()
+    front_end = LogMel(8000.0, mel_bands=16).eval()
     batch, time = torch.export.Dim("batch", min=1, max=64), torch.export.Dim("time", min=200, max=1 << 16)
     example = (torch.randn(2, 1000), torch.tensor([1000, 700]))
     path = tmp_path / "front_end.onnx"

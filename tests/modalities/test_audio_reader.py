@@ -35,7 +35,7 @@ def test_lossless_files_come_back_to_the_bit(tmp_path):
         soundfile.write(tmp_path / f"a{suffix}", samples, 16000, subtype="PCM_16")
         values = Audio().read(tmp_path / f"a{suffix}").values
         np.testing.assert_array_equal(values, samples.astype(np.float32) / 32768)
-        np.testing.assert_array_equal(values, Audio().from_array(samples, 16000).values)
+        np.testing.assert_array_equal(values, Audio().from_array(samples, 16000.0).values)
 
 
 def test_channels_are_averaged(tmp_path):
@@ -56,7 +56,7 @@ def test_other_rates_are_resampled(tmp_path, rate):
 @pytest.mark.parametrize("rate", [16000, 48000])
 def test_what_the_new_rate_cannot_hold_is_filtered_out(rate):
     high = tone(rate, hertz=7000)
-    assert np.abs(resample(high, rate, 8000)[500:-500]).max() < 0.01
+    assert np.abs(resample(high, float(rate), 8000)[500:-500]).max() < 0.01
 
 
 def test_integers_are_scaled_by_their_type():
@@ -69,13 +69,13 @@ def test_integers_are_scaled_by_their_type():
 
 def test_an_array_without_a_rate_is_at_the_sensors_own():
     assert Audio(sample_rate=8000).from_array(np.zeros(80)).sample_rate == 8000
-    assert len(Audio(sample_rate=8000).from_array(np.zeros(160), 16000).values) == 80
+    assert len(Audio(sample_rate=8000).from_array(np.zeros(160), 16000.0).values) == 80
 
 
 @settings(deadline=None, max_examples=25)
 @given(st.integers(1, 3000), st.sampled_from([8000, 11025, 16000, 22050]))
 def test_any_length_of_sound_keeps_its_duration(count, rate):
-    values = Audio(sample_rate=16000).from_array(np.ones(count, np.float32), rate).values
+    values = Audio(sample_rate=16000).from_array(np.ones(count, np.float32), float(rate)).values
     assert len(values) == -(-count * 16000 // rate)
     assert np.isfinite(values).all()
 

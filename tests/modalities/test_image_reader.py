@@ -174,7 +174,7 @@ def test_draws_the_mean_picture_of_a_class():
     import torch
 
     windows = torch.rand(4, 3, 6, 9)
-    features, _ = front_end(windows, torch.ones(4))
+    features, _ = front_end(windows, torch.ones(4, dtype=torch.long))
     figure = image.figures(features.numpy(), np.array([0.0, 0, 1, np.nan]), ["x", "y", "z"], stored)["mean images"]
     assert [axis.get_title() for axis in figure.axes] == ["x (n = 2)", "y (n = 1)"]
     drawn = np.asarray(figure.axes[0].images[0].get_array())
