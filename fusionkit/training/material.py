@@ -15,9 +15,10 @@ from fusionkit.core.modality import Array, Modality, Stored
 from fusionkit.data import features as feature_cache
 from fusionkit.data import normalisation
 from fusionkit.data.features import CachedFeatures
-from fusionkit.data.ingest import open_or_ingest
+from fusionkit.data.ingest import ingest, open_or_ingest
 from fusionkit.data.loading import Loader, LoaderInput
 from fusionkit.data.normalisation import Statistics
+from fusionkit.data.sources.study import StudySource
 from fusionkit.data.study import Study
 from fusionkit.recipe.build import build_modalities, needs_features, needs_window
 from fusionkit.recipe.sections import Recipe
@@ -46,6 +47,29 @@ def open_study(recipe: Recipe, report: Report | None = None, *, expected: Mappin
     labels = label_columns(recipe, source, divided=expected is None)
     progress = None if report is None else partial(count_recordings, report)
     return open_or_ingest(source, sensors, labels, cache_folder(recipe), expected=expected, progress=progress)
+
+
+def ingest_study(recipe: Recipe, path: Path, report: Report | None = None, *, workers: int = 0) -> Study:
+    """Make a study file of a recipe's data where the user wants it.
+
+    Args:
+        recipe: says where the data lie and which sensors it has.
+        path: the file to be made.
+        report: hears of progress.
+        workers: how many processes read files; 0 reads them in this one.
+
+    Raises:
+        ConfigError: the file would be no study by its name, or is the very one that is read.
+        DataError: the data break a rule.
+    """
+    source = build_source(recipe)
+    if path.suffix.lower() not in (".h5", ".hdf5"):
+        raise ConfigError(f"a study must end in .h5 or .hdf5, but got {str(path)!r}")
+    if isinstance(source, StudySource) and path.exists() and path.samefile(source.path):
+        raise ConfigError(f"a study must go to another file than the one it is read from, but both are {path}")
+    sensors = sensor_columns(recipe, build_modalities(recipe))
+    progress = None if report is None else partial(count_recordings, report)
+    return ingest(source, sensors, label_columns(recipe, source), path, progress=progress, workers=workers)
 
 
 def count_recordings(report: Report, done: int, total: int, name: str) -> None:
