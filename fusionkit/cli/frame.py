@@ -57,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"] or ["--help"]
+    # threads that wait must sleep: spinning ones made training 15 times slower on cores that others use too
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app = _app(next((word for word in words if not word.startswith("-")), None))
         return app(words, prog_name="fusionkit", standalone_mode=False) or 0
@@ -87,7 +89,7 @@ def _mendable(error: Exception) -> list[str] | None:
     if runtime is not None and isinstance(error, runtime.BundleError):
         return [" ".join(str(error).split())]
     if isinstance(error, OSError) and error.strerror:  # a disk that is full, a folder that may not be written
-        return [f"{error.filename}: {error.strerror}" if error.filename else error.strerror]
+        return [f"{error.filename}: cannot be read or written: {error.strerror}" if error.filename else error.strerror]
     if isinstance(error, USAGE):
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "fusionkit"
