@@ -30,10 +30,11 @@ def inspect(
         fusionkit data inspect lab.h5 --plot lab.png
     """
     from fusionkit.cli.facts import plain_facts, print_facts
-    from fusionkit.cli.output import console, print_json
+    from fusionkit.cli.output import check_output, console, print_json
     from fusionkit.data.inspect import inspect as look
 
     screen = console(stderr=as_json)
+    check_output(plot, "--plot")
     facts = look(path)
     if plot is not None:
         from fusionkit.evaluation.windows import plot_facts
@@ -65,7 +66,7 @@ def ingest(
         fusionkit data ingest manifest data.path=lab/manifest.csv -o lab.h5
     """
     from fusionkit.cli.facts import plain_facts, print_facts
-    from fusionkit.cli.output import console, print_json
+    from fusionkit.cli.output import check_output, console, print_json
     from fusionkit.cli.progress import watch
     from fusionkit.data.inspect import inspect as look
     from fusionkit.recipe.load import load_recipe
@@ -73,6 +74,7 @@ def ingest(
 
     read = load_recipe(recipe, overrides or ())
     screen = console(stderr=as_json)
+    check_output(output)
     with watch(screen) as listener:
         study = ingest_study(read, output, report=listener.prepare, workers=workers)
     facts = look(study.path)
@@ -96,7 +98,7 @@ def split(
         fusionkit data split manifest data.path=lab/manifest.csv data.split.folds=5
     """
     from fusionkit.cli.facts import plain_facts, print_parts
-    from fusionkit.cli.output import console, print_json
+    from fusionkit.cli.output import check_output, console, print_json
     from fusionkit.cli.progress import watch
     from fusionkit.core.errors import located
     from fusionkit.data.guard import check_straddling
@@ -107,6 +109,7 @@ def split(
 
     read = load_recipe(recipe, overrides or ())
     screen = console(stderr=as_json)
+    check_output(output)
     records = read_records(read)
     made = divide(read, records)
     tasks, targets = learn_tasks(read, records)

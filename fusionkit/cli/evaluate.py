@@ -13,7 +13,9 @@ def evaluate(
         typer.Argument(metavar="KEY=VALUE", help="other data: data.path=... (a run without any: its own)"),
     ] = None,
     without: Annotated[list[str] | None, typer.Option("--without", help="unplug this sensor (may be repeated)")] = None,
-    fold: Annotated[int, typer.Option(help="which fold's model answers about other data")] = 0,
+    fold: Annotated[
+        int | None, typer.Option(help="which fold's model of a run answers about other data [default: 0]")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Score a run on its own held-out records, or a run or bundle on other data with labels.
@@ -26,11 +28,14 @@ def evaluate(
 
     from fusionkit.cli.output import console, print_json
     from fusionkit.cli.tables import print_intervals, print_scores
+    from fusionkit.core.errors import ConfigError
     from fusionkit.evaluation.other_data import ask, open_trained, score_answers
     from fusionkit.evaluation.summary import summarise
     from fusionkit.training.run import Run
 
     screen = console()
+    if fold is not None and not overrides and trained.is_dir():
+        raise ConfigError("--fold is for other data (data.path=...), but a run is scored on its own over all folds")
     if trained.is_dir() and not overrides and not without:
         summary = summarise(Run.open(trained))
         print_json(summary.as_dict()) if as_json else print_scores(screen, summary)

@@ -21,10 +21,11 @@ def export(
     Example:
         fusionkit export runs/quickstart/20261122-101500 -o model.fusion
     """
-    from fusionkit.cli.output import print_json
+    from fusionkit.cli.output import check_output, print_json
     from fusionkit.export.run import export_run
     from fusionkit.training.run import Run
 
+    check_output(output)
     made = export_run(Run.open(run), output, fold=fold, opset=opset)
     if as_json:
         print_json(made.as_dict())

@@ -1,8 +1,12 @@
 """How verbs print: rich on a terminal, plain text elsewhere, JSON where asked."""
 
 import json
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from fusionkit.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,6 +19,24 @@ def console(*, stderr: bool = False) -> "Console":
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 10_000
     return Console(file=stream, width=width, soft_wrap=width is not None, highlight=False, markup=False)
+
+
+def check_output(path: Path | None, option: str = "-o") -> None:
+    """Refuse, before any work, to write where nothing can be written.
+
+    Raises:
+        ConfigError: it is a folder, or lies below what is no folder or may not be changed.
+    """
+    if path is None:
+        return
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    problem = "is a folder" if path.is_dir() else None
+    if not above.is_dir():
+        problem = f"{above} is no folder"
+    elif not os.access(above, os.W_OK):
+        problem = f"{above} may not be written"
+    if problem is not None:
+        raise ConfigError(f"{option} must name a file that can be written, but {path}: {problem}")
 
 
 def print_json(data: Any) -> None:

@@ -11,7 +11,7 @@ def predict(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="the data: data.path=...")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="write CSV here instead of printing")] = None,
     without: Annotated[list[str] | None, typer.Option("--without", help="unplug this sensor (may be repeated)")] = None,
-    fold: Annotated[int, typer.Option(help="which fold's model of a run answers")] = 0,
+    fold: Annotated[int | None, typer.Option(help="which fold's model of a run answers [default: 0]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Answer every task for every record of a table; labels are not needed.
@@ -23,10 +23,11 @@ def predict(
     import io
     import sys
 
-    from fusionkit.cli.output import print_json
+    from fusionkit.cli.output import check_output, print_json
     from fusionkit.evaluation.other_data import ask, open_trained, table
     from fusionkit.training.checkpoint import write_atomically
 
+    check_output(output)
     asked = open_trained(trained, overrides or (), fold=fold)
     lines = list(table(asked, ask(asked, absent=without or (), labels=False)))
     if as_json:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int, str], None]
 PROBLEMS = 10
+EXPECTED = "the trained model"
 
 
 @dataclass
@@ -88,7 +89,7 @@ def open_or_ingest(
         study = source.view(list(sensors.values()), labels)
         for name, stored in (expected or {}).items():
             if name in study.sensors and study.sensors[name].present.any():
-                problem = difference(stored, "what is expected", study.sensors[name].stored, str(study.path))
+                problem = difference(stored, EXPECTED, study.sensors[name].stored, str(study.path))
                 if problem:
                     raise DataError(f"{name}: {problem}")
         return study
@@ -235,7 +236,7 @@ def _read_all(
 ) -> None:
     """Read what is not there yet, and check everything."""
     problems = _Problems()
-    layouts = {name: (stored, "what is expected") for name, stored in expected.items()}
+    layouts = {name: (stored, EXPECTED) for name, stored in expected.items()}
     for done, (job, read) in enumerate(_recordings(jobs, parts, workers), start=1):
         try:
             with located(job.cell.where):

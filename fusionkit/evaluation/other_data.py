@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusionkit.core.errors import ConfigError, UnknownNameError
+from fusionkit.core.errors import ConfigError, DataError, FusionkitError, UnknownNameError, located
 from fusionkit.core.levels import Batch, Features, Window
 from fusionkit.core.modality import Array, Modality
 from fusionkit.core.recording import Stored, restore_stored
@@ -55,12 +55,19 @@ class Answered:
     notes: list[str]
 
 
-def open_trained(where: Path, overrides: Sequence[str] = (), *, fold: int = 0, device: str = "cpu") -> Asked:
+def open_trained(where: Path, overrides: Sequence[str] = (), *, fold: int | None = None, device: str = "cpu") -> Asked:
     """Take up a run folder or a bundle, and point its recipe at other data with ``data.path=...``.
 
+    Args:
+        where: the run or the bundle.
+        overrides: ``KEY=VALUE`` of the command line.
+        fold: whose model of a run; by default the first. A bundle has one model.
+        device: where a run's model answers.
+
     Raises:
-        DataError: it is neither, or the fold is not trained.
-        ConfigError: an override changes what was trained.
+        BundleError: it is a file, but no bundle.
+        ConfigError: an override changes what was trained, or a fold of a bundle is asked for.
+        DataError: there is none, or the fold is not trained.
     """
     allowed = ("data.", "run.", "train.device")
     wrong = [text for text in overrides if not text.startswith(allowed)]
@@ -68,10 +75,14 @@ def open_trained(where: Path, overrides: Sequence[str] = (), *, fold: int = 0, d
         raise ConfigError(f"only data.*, run.* and train.device may be changed after training, but got {wrong}")
     if where.is_dir():
         run = Run.open(where)
-        trained = load_trained(run, fold, device=torch.device(device))
+        trained = load_trained(run, fold or 0, device=torch.device(device))
         recipe = load_recipe(str(run.folder / "recipe.yaml"), overrides)
         answer = _TorchPredictor(trained.model, trained.tasks, torch.device(device))
         return Asked(recipe, trained.modalities, trained.tasks, trained.stored, answer)
+    if not where.exists():
+        raise DataError(f"{where}: a trained model must be a run folder or a bundle, but there is none")
+    if fold is not None:
+        raise ConfigError(f"--fold is for runs, but {where} is no run and holds the model of one fold")
     return _open_bundle(read_bundle(where), overrides)
 
 
@@ -120,7 +131,8 @@ def score_answers(asked: Asked, answered: Answered, *, seed: int = 0) -> dict[st
     keep = np.flatnonzero(answered.scored)
     scores = {}
     for name, task in asked.tasks.items():
-        target = task.encode(records.labels[asked.recipe.tasks[name].column], name)
+        with located(build_source(asked.recipe).title):
+            target = task.encode(records.labels[asked.recipe.tasks[name].column], name)
         scores[name] = bootstrap_all(task, answered.predictions[name][keep], target[keep], groups[keep], seed=seed)
     return scores
 
@@ -163,6 +175,16 @@ def _as_prediction(task: Task, values: Array) -> Array:
 
 
 def _open_bundle(bundle: Bundle, overrides: Sequence[str]) -> Asked:
+    try:
+        with located(str(bundle.path)):
+            return _restore_bundle(bundle, overrides)
+    except (KeyError, TypeError, UnicodeDecodeError) as error:
+        if isinstance(error, FusionkitError):
+            raise
+        raise DataError(f"{bundle.path}: a bundle must describe its recipe, sensors and tasks, but: {error}") from None
+
+
+def _restore_bundle(bundle: Bundle, overrides: Sequence[str]) -> Asked:
     recipe = parse_recipe(bundle.files["recipe.yaml"].decode(), str(bundle.path), overrides)
     modalities, tasks = build_modalities(recipe), build_tasks(recipe)
     for name, modality in modalities.items():

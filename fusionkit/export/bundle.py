@@ -5,7 +5,6 @@ import importlib.metadata
 import io
 import itertools
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from fusionkit.recipe.build import needs_features
 from fusionkit.recipe.write import dump_recipe
 from fusionkit.runtime import Bundle, Session
 from fusionkit.runtime.bundle import FORMAT, VERSION
+from fusionkit.training.checkpoint import write_atomically
 from fusionkit.training.trained import Trained
 
 LAYOUTS = {1: "time", 2: "channel, time", 3: "3, height, width"}
@@ -215,11 +215,8 @@ def _first(window: Window, batch: int, *, here: bool) -> Window:
 
 
 def _write(path: Path, files: Mapping[str, bytes]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(files):
             archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), files[name], zipfile.ZIP_DEFLATED)
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    write_atomically(path, content.getvalue())

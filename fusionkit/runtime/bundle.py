@@ -36,7 +36,9 @@ def read_bundle(path: str | Path) -> Bundle:
     path = Path(path)
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except OSError as error:
+        raise BundleError(f"{path}: a bundle must be a file that can be read, but {error.strerror or error}") from None
+    except zipfile.BadZipFile as error:
         raise BundleError(f"{path}: a bundle must be a zip file, but {error}") from None
     with archive:
         files: dict[str, bytes] = {}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fusionkit.core.errors import DataError
+from fusionkit.core.errors import DataError, located
 from fusionkit.core.modality import Modality, Stored
 from fusionkit.fusion.model import FusionModel
 from fusionkit.heads.task import Task
@@ -37,12 +37,15 @@ def load_trained(run: Run, fold: int, arm: str = FUSED, device: torch.device | N
     recipes = {made.name: made.recipe for made in arms(run.recipe)}
     folder = run.arm_folder(fold, arm)
     if arm not in recipes or not (folder / PREDICTIONS).exists():
-        raise DataError(f"{run.folder}: fold {fold} of {arm!r} must be trained to the end, but it is not")
+        done = f"; those that are: {run.folds()}" if run.folds() else ""
+        raise DataError(f"{run.folder}: fold {fold} of {arm!r} must be trained to the end, but it is not{done}")
     recipe, stored = recipes[arm], run.stored
     modalities = build_modalities(recipe)
     for name, modality in modalities.items():
         files = folder / "files" / name
-        if modality.fitted:
+        if not modality.fitted:
+            continue
+        with located(str(files)):
             modality.restore({file.name: file.read_bytes() for file in sorted(files.iterdir()) if file.is_file()})
     tasks = build_tasks(recipe)
     for name, state in load_result(folder).states.items():

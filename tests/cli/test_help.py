@@ -102,7 +102,10 @@ def test_a_disk_that_refuses_is_one_line(verb, tmp_path, capsys):
 
     verb(check)
     assert main(["check"]) == 2
-    assert capsys.readouterr().err == f"error: {tmp_path / 'none' / 'x'}: No such file or directory\n"
+    assert (
+        capsys.readouterr().err
+        == f"error: {tmp_path / 'none' / 'x'}: cannot be read or written: No such file or directory\n"
+    )
 
 
 def test_an_error_is_one_line_each_without_a_traceback(verb, capsys):

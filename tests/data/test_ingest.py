@@ -279,7 +279,7 @@ def test_a_sensor_that_nobody_has_is_refused_unless_it_is_expected(lab):
 def test_recordings_must_agree_with_what_is_expected(lab):
     expected = {"eeg": Stored(125.0, ("Fz", "Cz"), "V", (2,), "<f4", 30)}
     said = refused(lab, ROWS, expected=expected)
-    assert "sampling rate, but what is expected has 125 Hz and one.dat 10 Hz" in said
+    assert "sampling rate, but the trained model has 125 Hz and one.dat 10 Hz" in said
     study = ingest(table(lab, ROWS), sensors(), [], lab / "s.h5")
     source = StudySource(path=study.path)
     with pytest.raises(DataError, match="125 Hz"):
