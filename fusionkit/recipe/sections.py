@@ -117,7 +117,9 @@ class TrainSection(Section):
     warmup: float = Field(0.1, ge=0, le=1, description="share of the steps in which the rate rises")
     clip: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 means no clipping")
     patience: int = Field(10, ge=0, description="epochs without gain on validation before it stops; 0 means never")
-    monitor: Literal["loss", "score"] = Field("loss", description="what validation chooses the best epoch by")
+    monitor: Literal["loss", "score", "last"] = Field(
+        "loss", description="what validation chooses the epoch by; last takes the last one, for few validation groups"
+    )
     checkpoint_seconds: float = Field(30.0, gt=0, description="seconds between checkpoints within an epoch")
     threads: int = Field(0, ge=0, description="threads of torch on the CPU; 0 leaves torch's choice")
     modality_dropout: float = Field(

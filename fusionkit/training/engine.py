@@ -52,7 +52,8 @@ class Engine:
         seed: of order, dropout and augmentation.
         device: where ``load`` puts batches and the objective lives.
         folder: for checkpoints and history; None keeps nothing.
-        validate: called after each epoch; its first value is minimised by early stopping, the rest is logged.
+        validate: called after each epoch; its first value is minimised by early stopping (None takes every epoch for
+            better), the rest is logged.
         progress: see `Progress`.
         on_epoch: called with what the history says of each epoch.
         stop: a request to save and leave.
@@ -69,7 +70,7 @@ class Engine:
         seed: int,
         device: torch.device,
         folder: Path | None = None,
-        validate: Callable[[], tuple[float, dict[str, float]]] | None = None,
+        validate: Callable[[], tuple[float | None, dict[str, float]]] | None = None,
         progress: Progress | None = None,
         on_epoch: Callable[[Mapping[str, float]], None] | None = None,
         stop: StopRequest | None = None,
@@ -173,8 +174,8 @@ class Engine:
             with torch.no_grad():
                 value, more = self.validate()
             entry.update(more)
-            better = value < self.best
-            if better:
+            better = value is None or value < self.best
+            if better and value is not None:
                 self.best = value
         if better:
             self.best_epoch = self._epoch

@@ -2,7 +2,9 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch import Tensor
 from fusionkit.core.errors import DataError, located
 from fusionkit.core.modality import Array, Modality
 from fusionkit.data.loading import Loader
+from fusionkit.data.records import Records
 from fusionkit.data.splits import Fold
 from fusionkit.evaluation.metrics import primary_metric, score
 from fusionkit.evaluation.predict import outputs, predict, prediction
@@ -89,7 +92,7 @@ def train_fold(
     objective = TaskObjective(model, tasks, {name: entry.weight for name, entry in recipe.tasks.items()})
     held_out = fold.validation[~material.excluded[fold.validation]]
     listener = listener or Listener()
-    records = material.study.records
+    named = partial(_name_rows, material.study.records)
     engine = Engine(
         objective.to(material.device),
         loader.batch,
@@ -108,13 +111,11 @@ def train_fold(
         seed=seed,
         device=material.device,
         folder=folder,
-        validate=_Validation(objective, loader, held_out, targets, settings.monitor) if len(held_out) else None,
+        validate=_Validation(objective, loader, held_out, targets, settings.monitor, named) if len(held_out) else None,
         progress=listener.step,
         on_epoch=listener.epoch,
         stop=stop,
-        name_rows=lambda rows: (
-            ", ".join(records.id[row] for row in rows[:8].tolist()) + (", ..." if len(rows) > 8 else "")
-        ),
+        name_rows=named,
     )
     engine.run()
     engine.load_best()
@@ -172,6 +173,10 @@ def load_result(folder: Path) -> FoldResult:
     return FoldResult(rows, decisions, facts["seconds"], facts["best_epoch"], facts["states"])
 
 
+def _name_rows(records: Records, rows: Tensor) -> str:
+    return ", ".join(records.id[row] for row in rows[:8].tolist()) + (", ..." if len(rows) > 8 else "")
+
+
 class _Validation:
     """Loss and main score of every task on validation records, once an epoch."""
 
@@ -182,12 +187,13 @@ class _Validation:
         rows: Array,
         targets: dict[str, Array],
         monitor: str,
+        name_rows: Callable[[Tensor], str],
     ) -> None:
         self.objective, self.loader, self.rows, self.targets = objective, loader, rows, targets
-        self.monitor = monitor
+        self.monitor, self.name_rows = monitor, name_rows
 
     @torch.no_grad()
-    def __call__(self) -> tuple[float, dict[str, float]]:
+    def __call__(self) -> tuple[float | None, dict[str, float]]:
         whole = _join(outputs(self.objective.model, self.loader, self.rows))
         target = {
             name: torch.from_numpy(values[self.rows]).float().to(whole.auxiliary.device)
@@ -198,10 +204,16 @@ class _Validation:
         for name, task in self.objective.tasks.items():
             metric = primary_metric(task)
             answers = prediction(task, whole.decisions[name].double().cpu().numpy())
+            strange = ~np.isfinite(answers).reshape(len(answers), -1).all(1)
+            if strange.any():
+                record = self.name_rows(torch.from_numpy(self.rows[strange]))
+                raise DataError(f"task {name!r}: answers must be finite, but in validation that of {record} is not")
             value = score(task, answers, self.targets[name][self.rows])[metric.name]
             entry[f"validation_{name}_{metric.name}"] = value
             if math.isfinite(value):
                 errors.append(self.objective.weights[name] * (value if metric.better == "lower" else -value))
+        if self.monitor == "last":
+            return None, entry
         if self.monitor == "score" and errors:
             return float(np.sum(errors)), entry
         return entry["validation_loss"], entry
