@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+import traceback
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -216,14 +217,27 @@ def import_plugins(plugins: list[str]) -> None:
     """Import the modules that a recipe lists under ``plugins``; importing registers.
 
     Raises:
-        ConfigError: a module is not to be found.
+        ConfigError: a module is not to be found, or fails.
     """
     for name in plugins:
-        with located(f"plugins: {name}"):
-            try:
-                importlib.import_module(name)
-            except ModuleNotFoundError as error:
-                raise ConfigError(f"a plugin must be an importable module, but {error}") from None
+        with located("plugins"):
+            import_plugin(name)
+
+
+def import_plugin(name: str) -> None:
+    """Import one module; whatever goes wrong in it is told in a line, with its place.
+
+    Raises:
+        ConfigError: it is not to be found, or fails.
+    """
+    try:
+        importlib.import_module(name)
+    except Exception as error:  # a plugin may raise anything
+        ours = ("<frozen", importlib.__file__, __file__)
+        theirs = [place for place in traceback.extract_tb(error.__traceback__) if not place.filename.startswith(ours)]
+        where = f" ({theirs[-1].filename}:{theirs[-1].lineno})" if theirs else ""
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"a plugin must be a module that imports, but {name}: {reason}{where}") from error
 
 
 modalities = Registry(

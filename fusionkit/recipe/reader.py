@@ -1,6 +1,5 @@
 """From plain data to a checked recipe: every section against its model, every component against its signature."""
 
-import importlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -11,7 +10,7 @@ from torch import nn
 
 from fusionkit.core import registry
 from fusionkit.core.errors import ConfigError, UnknownNameError, did_you_mean
-from fusionkit.core.registry import Registry, option_problems
+from fusionkit.core.registry import Registry, import_plugin, option_problems
 from fusionkit.fusion.graph import Graph, GraphError, parse_graph
 from fusionkit.recipe.problem import Key, Places, dotted
 from fusionkit.recipe.sections import (
@@ -123,10 +122,9 @@ class Reader:
             return ()
         for index, name in enumerate(names):
             try:
-                importlib.import_module(name)
-            except (ImportError, SyntaxError, ConfigError) as error:
-                reason = f"{type(error).__name__}: {error}".splitlines()[0]
-                self.problem(("plugins", index), f"a plugin must be a module that imports, but {name}: {reason}")
+                import_plugin(name)
+            except ConfigError as error:
+                self.problem(("plugins", index), str(error))
         return tuple(names)
 
     def mapping(self, raw: Any, key: Key) -> dict[str, Any]:

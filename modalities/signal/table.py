@@ -10,6 +10,7 @@ from fusionkit.core.errors import DataError
 from fusionkit.core.recording import Array
 
 SUFFIXES = frozenset({".csv", ".tsv", ".npy"})
+MAGIC = b"\x93NUMPY"
 
 
 def read_table(path: Path) -> tuple[Array, tuple[str, ...]]:
@@ -32,6 +33,9 @@ def read_table(path: Path) -> tuple[Array, tuple[str, ...]]:
 
 def _read_npy(path: Path) -> tuple[Array, tuple[str, ...]]:
     try:
+        with path.open("rb") as file:
+            if file.read(len(MAGIC)) != MAGIC:  # NumPy would take it for a pickle, and tell how to trust it
+                raise ValueError("it does not begin as one")
         values = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise DataError(f"{path}: must be a NumPy array of numbers, but {' '.join(str(error).split())}") from error

@@ -65,7 +65,7 @@ def test_every_component_can_be_explained(capsys):
 def test_an_unknown_plugin_is_named(capsys):
     assert main(["explain", "rcft", "--plugin", "no_such_lab"]) == 2
     assert capsys.readouterr().err.startswith(
-        "error: plugins: no_such_lab: a plugin must be an importable module, but "
+        "error: plugins: a plugin must be a module that imports, but no_such_lab: ModuleNotFoundError"
     )
 
 

@@ -104,6 +104,8 @@ class Npz(Source):
     @cached_property
     def _rows(self) -> list[Row]:
         self.check_columns({f"rates.{column}": column for column in self.rates})
+        for column in self.rates:
+            self._rate(column)
         texts: dict[str, list[str | None]] = {}
         for column, names in self._members.items():
             if len(self.shapes[names[0]][0]) == 1:
