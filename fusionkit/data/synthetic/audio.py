@@ -5,7 +5,7 @@ from jaxtyping import Float
 
 from fusionkit.data.synthetic.law import Cues
 
-SAMPLE_RATE = 8000.0
+SAMPLE_RATE = 16000.0
 PITCH_HERTZ = 500.0
 SWEEP_SECONDS = 0.12
 DECAY_SECONDS = 0.06

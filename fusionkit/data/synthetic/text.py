@@ -4,8 +4,8 @@ import numpy as np
 
 from fusionkit.data.synthetic.law import Cues
 
-PACES = ("motionless", "sluggish", "slow", "steady", "brisk", "fast", "frantic")
-WARMTHS = ("freezing", "cold", "cool", "mild", "warm", "hot", "scorching")
+PACES = ("sluggish", "slow", "steady", "brisk", "frantic")
+WARMTHS = ("freezing", "cool", "mild", "warm", "scorching")
 TEMPLATES = (
     "the {who} found the work {pace} and the room {warmth}",
     "in a {warmth} room the {who} kept a {pace} rhythm",
@@ -14,11 +14,11 @@ TEMPLATES = (
     "the {who} noted a {pace} start on a {warmth} morning",
 )
 PEOPLE = ("pilot", "nurse", "driver", "student", "operator", "player")
-STEP = 0.6  # deviations of a cue per word
+STEP = 0.8  # deviations of a cue per word
 
 
 def grade(words: tuple[str, ...], cue: float) -> str:
-    """The word for a cue: the middle one near 0, the last from 1.5 on."""
+    """The word for a cue: the middle one near 0, the last from 1.2 on."""
     middle = len(words) // 2
     return words[int(np.clip(np.rint(cue / STEP) + middle, 0, len(words) - 1))]
 
