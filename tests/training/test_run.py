@@ -11,7 +11,9 @@ from fusionkit.core.errors import ConfigError, DataError
 from fusionkit.evaluation.predict import predict
 from fusionkit.evaluation.summary import summarise, write_summary
 from fusionkit.recipe.load import load_recipe
+from fusionkit.training import run as run_module
 from fusionkit.training.checkpoint import load_tensors
+from fusionkit.training.interruption import Interrupted
 from fusionkit.training.listener import Listener
 from fusionkit.training.run import Run, train
 from fusionkit.training.trained import load_trained
@@ -132,6 +134,51 @@ def test_a_fold_that_is_not_there_is_refused(tiny):
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"a run must be a folder with a recipe\.yaml"):
         Run.open(tmp_path)
+
+
+def test_a_run_that_is_refused_before_it_trains_leaves_no_folder(tiny, tmp_path, monkeypatch):
+    kept = train(tiny(), fold=0)
+
+    def refuse(*_, **__):
+        raise DataError("a file is cut")
+
+    monkeypatch.setattr("fusionkit.training.run.open_study", refuse)
+    with pytest.raises(DataError, match="a file is cut"):
+        train(tiny())
+    assert list((tmp_path / "runs" / "tiny").iterdir()) == [kept.folder]
+    with pytest.raises(DataError, match="a file is cut"):
+        train(tiny(), resume=True)
+    assert load_trained(kept, 0)
+    with pytest.raises(DataError, match="a file is cut"):
+        train(tiny("name=other"))
+    assert not (tmp_path / "runs" / "other").exists()
+
+
+@pytest.mark.parametrize("error", [DataError("the loss must be finite"), Interrupted(15), KeyboardInterrupt()])
+def test_what_has_begun_to_train_is_kept_to_be_resumed(tiny, monkeypatch, error):
+    whole, real = train(tiny()), run_module.train_fold
+
+    def stop(arm, material, fold, number, *more, **options):
+        if number == 1:
+            raise error
+        return real(arm, material, fold, number, *more, **options)
+
+    monkeypatch.setattr(run_module, "train_fold", stop)
+    with pytest.raises(type(error)):
+        train(tiny())
+    monkeypatch.undo()
+    again = train(tiny(), resume=True)
+    assert again.folder != whole.folder and again.facts["finished"]
+    assert all(torch.equal(best(whole, 1)[name], value) for name, value in best(again, 1).items())
+
+
+def test_labels_are_checked_before_signals_are_read(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("fusionkit.training.run.open_study", None)
+    with pytest.raises(DataError, match=r"synthetic: task 'target' row \d+: a label must be one of \['a', 'b'\]"):
+        train(tiny("tasks.target.classes=[a, b]"))
+    with pytest.raises(DataError, match=r"synthetic: data\.split: folds must not outnumber the groups"):
+        train(tiny("data.split.folds=7"))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_normalisation_by_subject_is_said_to_be_transductive(tiny):
