@@ -113,7 +113,7 @@ class CNNEncoder(FeatureEncoder):
         dim: int,
         *,
         width: Annotated[int, Field(ge=1, description="planes of the first block")] = 16,
-        blocks: Annotated[int, Field(ge=1, le=8, description="convolutions")] = 3,
+        blocks: Annotated[int, Field(ge=1, le=8, description="convolutions")] = 4,
         halvings: Annotated[int, Field(ge=0, le=8, description="blocks that halve time")] = 3,
         dropout: Annotated[float, Field(ge=0, lt=1, description="share of a token dropped in training")] = 0.2,
         plane_dropout: Annotated[float, Field(ge=0, lt=1, description="share of planes dropped in training")] = 0.0,

@@ -1,6 +1,6 @@
 """Augmentations of sound: of its spectrogram, which may be cached, and of its samples, which then may not."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Bool, Int
@@ -40,7 +40,7 @@ class SpecAugment(FeatureAugmentation):
     def __init__(
         self,
         *,
-        frequency: Annotated[int, Field(ge=0, description="most bands that one mask hides")] = 12,
+        frequency: Annotated[int, Field(ge=0, description="most bands that one mask hides")] = 8,
         frequency_masks: Annotated[int, Field(ge=0, description="frequency masks")] = 2,
         time: Annotated[int, Field(ge=0, description="most steps that one mask hides")] = 100,
         time_fraction: Annotated[float, Field(ge=0, le=1, description="most of a record that one mask hides")] = 0.2,
@@ -145,6 +145,8 @@ class Gain(WindowAugmentation):
         probability: of changing a record.
     """
 
+    axes: ClassVar[int] = 1
+
     def __init__(
         self,
         *,
@@ -171,6 +173,8 @@ class AudioShift(WindowAugmentation):
         most: the farthest, as a share of the real samples.
         probability: of changing a record.
     """
+
+    axes: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -203,6 +207,8 @@ class AudioNoise(WindowAugmentation):
         most: highest ratio.
         probability: of changing a record.
     """
+
+    axes: ClassVar[int] = 1
 
     def __init__(
         self,

@@ -43,7 +43,7 @@ class Audio(Modality):
         dft_points: points of the DFT; None is the least power of two that holds a frame.
 
     Example:
-        ``audio: {kind: audio, sample_rate: 8000, mel_bands: 40}``
+        ``audio: {kind: audio, sample_rate: 8000, mel_bands: 32}``
     """
 
     kind: ClassVar[str] = "audio"
@@ -58,8 +58,8 @@ class Audio(Modality):
         ] = 16000,
         level: Annotated[Literal["equal", "keep"], Field(description="loudness of a record")] = "equal",
         frame: Annotated[float, Field(gt=0, description="seconds of a spectrum")] = 0.025,
-        hop: Annotated[float, Field(gt=0, description="seconds from one spectrum to the next")] = 0.010,
-        mel_bands: Annotated[int, Field(ge=1, description="bands of the mel scale")] = 64,
+        hop: Annotated[float, Field(gt=0, description="seconds from one spectrum to the next")] = 0.016,
+        mel_bands: Annotated[int, Field(ge=1, description="bands of the mel scale")] = 40,
         f_min: Annotated[float, Field(ge=0, description="lower edge of the lowest band, hertz")] = 20.0,
         f_max: Annotated[float | None, Field(gt=0, description="upper edge of the highest band, hertz")] = None,
         dft_points: Annotated[int | None, Field(ge=2, description="points of the DFT")] = None,
