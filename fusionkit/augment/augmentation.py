@@ -27,9 +27,25 @@ class Augmentation(nn.Module, ABC):
 
 
 class WindowAugmentation(Augmentation):
-    """An augmentation of raw windows."""
+    """An augmentation of raw windows.
+
+    Attributes:
+        axes: axes of one window that it takes: 1 for sound, 2 for channel by time, 3 for pictures; None takes any.
+        ids: it takes windows of ids (text) and no others.
+    """
 
     level: ClassVar[Literal["features", "window"]] = "window"
+    axes: ClassVar[int | None] = None
+    ids: ClassVar[bool] = False
+
+    def misfit(self, stream: Window) -> str | None:
+        """Why it cannot change such windows, in words; None where it can."""
+        got = stream.values.shape[1:]
+        if self.ids == stream.values.is_floating_point():
+            return f"takes windows of {'ids' if self.ids else 'numbers'}, but got {stream.values.dtype}"
+        if self.axes is not None and self.axes != len(got):
+            return f"takes windows of {self.axes} ax{'is' if self.axes == 1 else 'es'}, but got {tuple(got)}"
+        return None
 
     @abstractmethod
     def forward(self, stream: Window, generator: torch.Generator | None = None) -> Window:

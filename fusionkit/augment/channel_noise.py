@@ -1,6 +1,6 @@
 """White noise on the channels of a time series."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -22,6 +22,8 @@ class ChannelNoise(WindowAugmentation):
         spread: standard deviation of the noise over that of the channel.
         probability: share of samples that are changed.
     """
+
+    axes: ClassVar[int] = 2
 
     def __init__(
         self,

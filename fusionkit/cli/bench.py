@@ -20,8 +20,9 @@ def training(
     """
     from fusionkit.bench.training import bench_training
     from fusionkit.cli.output import print_json
+    from fusionkit.training.device import pick_device
 
-    result = bench_training(rounds, device=device)
+    result = bench_training(rounds, device=str(pick_device(device, "--device")))
     if as_json:
         print_json({"bare_us": result.bare_us, "engine_us": result.engine_us, "overhead": result.overhead})
         return

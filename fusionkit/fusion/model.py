@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fusionkit.augment.augmentation import Augmentation
+from fusionkit.augment.augmentation import Augmentation, WindowAugmentation
 from fusionkit.core.errors import ShapeError
 from fusionkit.core.levels import Batch, Features, Fused, Tokens, Window, pool, scrub_window
 from fusionkit.core.modality import FrontEnd
@@ -17,7 +17,6 @@ from fusionkit.encoders.standardise import Standardise
 from fusionkit.fusion.graph import Graph
 from fusionkit.fusion.modality_dropout import drop_modalities
 from fusionkit.fusion.operation import EarlyFusion, Fittable, IntermediateFusion, LateFusion
-
 
 Level = TypeVar("Level", Window, Features)
 
@@ -143,7 +142,7 @@ class FusionModel(nn.Module):
             passing = (self._raw_features(name, batch.inputs[name]) for batch in batches())
             cast(Standardise, self.standardise[name]).fit(passing)
         for node in self.graph.nodes:
-            operation = self.operations[node.name] if node.name in self.operations else None
+            operation = self.operations[node.name] if node.name in self.operations else None  # noqa: SIM401 - has no get
             if node.level == "early" and isinstance(operation, Fittable):
                 operation.fit(partial(self._feature_batches, node.inputs, batches), generator)
 
@@ -160,12 +159,17 @@ class FusionModel(nn.Module):
     def _augmented(self, name: str, level: Level, generator: torch.Generator | None, at: str) -> Level:
         if generator is not None and name in self.augmentations:
             for augmentation in cast(Iterable[Augmentation], self.augmentations[name]):
-                if augmentation.level == at:
-                    level = augmentation(level, generator)
+                if augmentation.level != at:
+                    continue
+                if isinstance(augmentation, WindowAugmentation) and isinstance(level, Window):
+                    misfit = augmentation.misfit(level)
+                    if misfit is not None:
+                        raise ShapeError(f"augment.{name}: {augmentation.kind} {misfit}")
+                level = augmentation(level, generator)
         return level
 
     def _readout(self, name: str, tokens: Tokens) -> Tensor:
-        operation = self.operations[name] if name in self.operations else None
+        operation = self.operations[name] if name in self.operations else None  # noqa: SIM401 - has no get
         vector = operation.readout(tokens) if isinstance(operation, IntermediateFusion) else None
         return pool(tokens) if vector is None else vector
 

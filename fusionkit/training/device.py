@@ -5,8 +5,12 @@ import torch
 from fusionkit.core.errors import ConfigError
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str, key: str = "train.device") -> torch.device:
     """``auto`` takes CUDA, then MPS, then the CPU; any other name is torch's own.
+
+    Args:
+        name: what was asked for.
+        key: where it was asked for.
 
     Raises:
         ConfigError: that device is not there.
@@ -20,9 +24,7 @@ def pick_device(name: str) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ConfigError(
-            f"train.device must name a device of this machine, but {name!r} is not usable: {reason}"
-        ) from None
+        raise ConfigError(f"{key} must name a device of this machine, but {name!r} is not usable: {reason}") from None
     return device
 
 

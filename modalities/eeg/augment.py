@@ -1,6 +1,6 @@
 """Changes of EEG batches that leave the state of the brain what it was; all on the batch's device."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Bool
@@ -23,6 +23,8 @@ class TimeShift(WindowAugmentation):
         most: largest shift either way, as a share of the real samples.
         probability: share of samples that are changed.
     """
+
+    axes: ClassVar[int] = 2
 
     def __init__(
         self,
@@ -55,6 +57,8 @@ class ChannelDropout(WindowAugmentation):
         probability: share of samples that are changed.
     """
 
+    axes: ClassVar[int] = 2
+
     def __init__(self, *, share: Share = 0.1, probability: Probability = 0.5) -> None:
         super().__init__()
         self.share = share
@@ -74,6 +78,8 @@ class SignFlip(WindowAugmentation):
     Args:
         probability: share of samples that are changed.
     """
+
+    axes: ClassVar[int] = 2
 
     def __init__(self, *, probability: Probability = 0.5) -> None:
         super().__init__()

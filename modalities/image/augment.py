@@ -1,6 +1,6 @@
 """Augmentations of images, on whole batches of windows and on their device."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -24,6 +24,8 @@ class Shift(WindowAugmentation):
         fill: ``zero`` fills the free border with black, ``edge`` repeats the outermost pixels.
         probability: of changing an image.
     """
+
+    axes: ClassVar[int] = 3
 
     def __init__(
         self,
@@ -63,6 +65,8 @@ class Affine(WindowAugmentation):
         slant: largest shear either way: 0.2 moves the top edge by a fifth of half the height.
         probability: of changing an image.
     """
+
+    axes: ClassVar[int] = 3
 
     def __init__(
         self,
@@ -104,6 +108,8 @@ class Flip(WindowAugmentation):
         probability: of mirroring an image.
     """
 
+    axes: ClassVar[int] = 3
+
     def __init__(self, *, probability: Probability = 0.5) -> None:
         super().__init__()
         self.probability = probability
@@ -127,6 +133,8 @@ class Cutout(WindowAugmentation):
     Reference:
         DeVries and Taylor, Improved Regularization of Convolutional Neural Networks with Cutout, 2017.
     """
+
+    axes: ClassVar[int] = 3
 
     def __init__(
         self,
@@ -164,6 +172,8 @@ class ImageNoise(WindowAugmentation):
         probability: of changing an image.
     """
 
+    axes: ClassVar[int] = 3
+
     def __init__(
         self,
         *,
@@ -192,6 +202,8 @@ class Brightness(WindowAugmentation):
         contrast: largest change of the factor: 0.2 is between 0.8 and 1.2.
         probability: of changing an image.
     """
+
+    axes: ClassVar[int] = 3
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """Changes of a time series that leave its label true; on the batch's device."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -20,6 +20,8 @@ class SignalScale(WindowAugmentation):
         most: the factor lies between 1 / (1 + most) and 1 + most, evenly in its logarithm.
         probability: share of samples that are changed.
     """
+
+    axes: ClassVar[int] = 2
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """Augmentations of text that work on its ids."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -26,6 +26,9 @@ class TokenDrop(WindowAugmentation):
         Word dropout: Iyyer et al., Deep Unordered Composition Rivals Syntactic Methods, ACL 2015 (theirs removes the
         place too).
     """
+
+    axes: ClassVar[int] = 1
+    ids: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -37,6 +37,7 @@ ROOT = Path(__file__).parents[2]
         (["copy", "quikstart"], r"no recipe named 'quikstart'; did you mean 'quickstart'\?; known: \[.*\]"),
         (["show", "none.yaml"], r"none\.yaml: a recipe must be a file that can be read, .*"),
         (["conform"], r"name a component"),
+        (["bench", "training", "--device", "abacus"], r"--device must name a device of this machine, but 'abacus' .*"),
     ],
 )  # fmt: skip
 def test_a_slip_on_the_command_line_is_named(lab, refusal, monkeypatch, words, message, left):

@@ -407,6 +407,20 @@ def test_a_pickle_is_never_loaded(lab, refusal, write, message):
     assert not (lab / "pwned").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("eeg=[{kind: affine}]", r"augment\.eeg: affine takes windows of 3 axes, but got \(2, 200\)"),
+        ("image=[{kind: eeg_shift}]", r"augment\.image: eeg_shift takes windows of 2 axes, but got \(3, 8, 8\)"),
+        ("audio=[{kind: token_drop}]", r"augment\.audio: token_drop takes windows of ids, but got torch\.float32"),
+    ],
+)
+def test_an_augmentation_of_another_sensor_is_refused(lab, refusal, words, message):
+    (line,) = refusal("train", "r.yaml", f"augment.{words}")
+    assert re.fullmatch(message, line)
+    assert not list(lab.glob("runs/small*"))
+
+
 def test_answers_that_are_no_numbers_stop_the_training(lab, refusal):
     (line,) = refusal("train", "r.yaml", "modalities=eeg", "train.lr=1e30", "train.warmup=0", "train.clip=0")
     assert re.fullmatch(r"task 'state': answers must be finite, but in validation that of r\d+, .* is not", line)
