@@ -136,7 +136,7 @@ def test_a_rate_that_is_no_whole_number_is_refused():
 def test_options_are_checked_by_the_registry():
     audio = modalities.build("audio", {"sample_rate": 8000, "mel_bands": 40})
     front_end = audio.front_end(stored(audio))
-    assert (front_end.shape.channel, front_end.hop, front_end.frame) == (40, 80, 200)
+    assert (front_end.shape.channel, front_end.hop, front_end.frame) == (40, 128, 200)
     assert audio.window_shape(stored(audio)) == (8000,)
     with pytest.raises(ValueError, match="did you mean 'mel_bands'"):
         modalities.build("audio", {"mel_band": 40})
