@@ -18,9 +18,7 @@ class _Beside:
     """Find the two outside folders under their inside names."""
 
     @staticmethod
-    def find_spec(
-        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
         return PathFinder.find_spec(name, [str(_ROOT)]) if name in _BESIDE else None
 
 

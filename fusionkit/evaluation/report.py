@@ -61,7 +61,7 @@ def build_report(run: Run, summary: Summary) -> str:
             _figure(
                 svg(
                     trained.recipe.graph,
-                    {n: f"{note['shapes']}\n{note['parameters']:,} parameters" for n, note in notes.items()},
+                    {n: f"{_lines(note['shapes'])}\n{note['parameters']:,} parameters" for n, note in notes.items()},
                 ),
                 "",
             ),
@@ -213,3 +213,8 @@ def _cell(text: str) -> str:
     """A second line is smaller."""
     first, _, second = text.partition("\n")
     return escape(first) + (f"<br><small>{escape(second)}</small>" if second else "")
+
+
+def _lines(text: str) -> str:
+    """Shapes in lines short enough for a box of the drawing."""
+    return text.replace(", features", "\nfeatures").replace(" a step, ", " a step\n").replace(", heads", "\nheads")
