@@ -29,7 +29,7 @@ def evaluate(
     from fusionkit.cli.output import console, print_json
     from fusionkit.cli.tables import print_intervals, print_scores
     from fusionkit.core.errors import ConfigError
-    from fusionkit.evaluation.other_data import ask, open_trained, score_answers
+    from fusionkit.evaluation.other_data import answer_held_out, ask, open_trained, score_answers
     from fusionkit.evaluation.summary import summarise
     from fusionkit.training.run import Run
 
@@ -40,8 +40,11 @@ def evaluate(
         summary = summarise(Run.open(trained))
         print_json(summary.as_dict()) if as_json else print_scores(screen, summary)
         return
-    asked = open_trained(trained, overrides or (), fold=fold)
-    answered = ask(asked, absent=without or ())
+    if trained.is_dir() and not overrides:
+        asked, answered = answer_held_out(trained, absent=without or ())
+    else:
+        asked = open_trained(trained, overrides or (), fold=fold)
+        answered = ask(asked, absent=without or ())
     scores = score_answers(asked, answered)
     if as_json:
         print_json(

@@ -22,6 +22,9 @@ from fusionkit.recipe.build import build_modalities, build_tasks
 from fusionkit.recipe.load import load_recipe, parse_recipe
 from fusionkit.recipe.sections import Recipe
 from fusionkit.runtime import Bundle, Session, read_bundle
+from fusionkit.training.arm import FUSED
+from fusionkit.training.device import pick_device
+from fusionkit.training.fold import load_result
 from fusionkit.training.material import Material, Report, open_study
 from fusionkit.training.records import build_source
 from fusionkit.training.run import Run
@@ -36,13 +39,19 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True)
 class Asked:
-    """What can be asked: the recipe (pointed at the new data), its fitted sensors and tasks, and who answers."""
+    """What can be asked: the recipe (pointed at the new data), its fitted sensors and tasks, and who answers.
+
+    Attributes:
+        held_out: where the data are those it was made from, ids of the records that it never saw, which alone may be
+            scored (a bundle does not say which those are: none); None for other data.
+    """
 
     recipe: Recipe
     modalities: dict[str, Modality]
     tasks: dict[str, Task]
     stored: dict[str, Stored]
     predictor: Predictor
+    held_out: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -55,14 +64,14 @@ class Answered:
     notes: list[str]
 
 
-def open_trained(where: Path, overrides: Sequence[str] = (), *, fold: int | None = None, device: str = "cpu") -> Asked:
+def open_trained(where: Path, overrides: Sequence[str] = (), *, fold: int | None = None, device: str | None = None) -> Asked:
     """Take up a run folder or a bundle, and point its recipe at other data with ``data.path=...``.
 
     Args:
         where: the run or the bundle.
         overrides: ``KEY=VALUE`` of the command line.
         fold: whose model of a run; by default the first. A bundle has one model.
-        device: where a run's model answers.
+        device: where a run's model answers; by default what ``train.device=...`` names, else the CPU.
 
     Raises:
         BundleError: it is a file, but no bundle.
@@ -75,10 +84,15 @@ def open_trained(where: Path, overrides: Sequence[str] = (), *, fold: int | None
         raise ConfigError(f"only data.*, run.* and train.device may be changed after training, but got {wrong}")
     if where.is_dir():
         run = Run.open(where)
-        trained = load_trained(run, fold or 0, device=torch.device(device))
+        number = fold if fold is not None else (run.folds() or [0])[0]
         recipe = load_recipe(str(run.folder / "recipe.yaml"), overrides)
-        answer = _TorchPredictor(trained.model, trained.tasks, torch.device(device))
-        return Asked(recipe, trained.modalities, trained.tasks, trained.stored, answer)
+        if device is None:
+            device = recipe.train.device if any(text.startswith("train.device=") for text in overrides) else "cpu"
+        there = pick_device(device)
+        trained = load_trained(run, number, device=there)
+        held_out = _held_out(run, number) if _same_data(recipe, run.recipe) else None
+        answer = _TorchPredictor(trained.model, trained.tasks, there)
+        return Asked(recipe, trained.modalities, trained.tasks, trained.stored, answer, held_out)
     if not where.exists():
         raise DataError(f"{where}: a trained model must be a run folder or a bundle, but there is none")
     if fold is not None:
@@ -119,13 +133,21 @@ def ask(asked: Asked, *, absent: Sequence[str] = (), labels: bool = True, report
             batch.inputs[name] = _nothing(asked, name, batch)
         for task, values in asked.predictor(unplug(batch, absent)).items():
             answers.setdefault(task, []).append(values)
-    return Answered(
-        study, {task: np.concatenate(parts) for task, parts in answers.items()}, ~material.excluded, material.notes
-    )
+    scored = ~material.excluded
+    if asked.held_out is not None:
+        scored = scored & np.array([name in asked.held_out for name in study.records.id], dtype=bool)
+    return Answered(study, {task: np.concatenate(parts) for task, parts in answers.items()}, scored, material.notes)
 
 
 def score_answers(asked: Asked, answered: Answered, *, seed: int = 0) -> dict[str, dict[str, Interval]]:
-    """Every metric of every task, with intervals over subjects."""
+    """Every metric of every task, with intervals over subjects, on the records that may be scored.
+
+    Raises:
+        ConfigError: there are none, since the data are those that a bundle was made from.
+        DataError: a label is none of the classes.
+    """
+    if asked.held_out is not None and not answered.scored.any():
+        raise ConfigError("a bundle was trained on part of its own data: give others to score it on, data.path=...")
     records = answered.study.records
     groups = records.group("subject")
     keep = np.flatnonzero(answered.scored)
@@ -137,6 +159,39 @@ def score_answers(asked: Asked, answered: Answered, *, seed: int = 0) -> dict[st
     return scores
 
 
+def answer_held_out(folder: Path, overrides: Sequence[str] = (), *, absent: Sequence[str] = ()) -> tuple[Asked, Answered]:
+    """Ask every fold's model of a run about its own test records, pooled over folds: nothing it was trained on.
+
+    Raises:
+        DataError: no fold is trained to the end.
+        UnknownNameError: an absent sensor is none of the recipe's.
+    """
+    folds = Run.open(folder).folds()
+    asked = open_trained(folder, overrides, fold=folds[0] if folds else None)
+    pooled = ask(asked, absent=absent)
+    for fold in folds[1:]:
+        answered = ask(open_trained(folder, overrides, fold=fold), absent=absent)
+        rows = answered.scored
+        predictions = {
+            task: np.where(rows.reshape((-1,) + (1,) * (values.ndim - 1)), answered.predictions[task], values)
+            for task, values in pooled.predictions.items()
+        }
+        pooled = replace(pooled, predictions=predictions, scored=pooled.scored | rows)
+    return asked, pooled
+
+
+def _same_data(recipe: Recipe, trained: Recipe) -> bool:
+    """Whether two recipes read the same records, whatever else differs between them."""
+    return (recipe.data.kind, recipe.data.options) == (trained.data.kind, trained.data.options)
+
+
+def _held_out(run: Run, fold: int) -> frozenset[str]:
+    """Ids of the records that test a fold of a run."""
+    with Study.open(run.study) as study:
+        names = study.records.id
+    return frozenset(names[row] for row in load_result(run.arm_folder(fold, FUSED)).rows["test"].tolist())
+
+
 @dataclass(frozen=True)
 class _TorchPredictor:
     model: torch.nn.Module
@@ -146,7 +201,7 @@ class _TorchPredictor:
     @torch.no_grad()
     def __call__(self, batch: Batch) -> dict[str, Array]:
         decisions = self.model(batch.to(self.device).inputs).decisions
-        return {n: prediction(self.tasks[n], d.double().cpu().numpy()) for n, d in decisions.items()}
+        return {n: prediction(self.tasks[n], d.cpu().double().numpy()) for n, d in decisions.items()}
 
 
 @dataclass(frozen=True)
@@ -185,7 +240,9 @@ def _open_bundle(bundle: Bundle, overrides: Sequence[str]) -> Asked:
 
 
 def _restore_bundle(bundle: Bundle, overrides: Sequence[str]) -> Asked:
-    recipe = parse_recipe(bundle.files["recipe.yaml"].decode(), str(bundle.path), overrides)
+    text = bundle.files["recipe.yaml"].decode()
+    recipe = parse_recipe(text, str(bundle.path), overrides)
+    own = _same_data(recipe, parse_recipe(text, str(bundle.path)))
     modalities, tasks = build_modalities(recipe), build_tasks(recipe)
     for name, modality in modalities.items():
         prefix = f"files/{name}/"
@@ -195,7 +252,7 @@ def _restore_bundle(bundle: Bundle, overrides: Sequence[str]) -> Asked:
     for name, task in tasks.items():
         task.restore(bundle.manifest["tasks"][name]["state"])
     stored = {name: restore_stored(described["stored"]) for name, described in bundle.manifest["sensors"].items()}
-    return Asked(recipe, modalities, tasks, stored, _BundlePredictor(Session(bundle), tasks))
+    return Asked(recipe, modalities, tasks, stored, _BundlePredictor(Session(bundle), tasks), frozenset() if own else None)
 
 
 def _batches(loader: Loader, count: int, size: int = 64) -> Iterator[Batch]:

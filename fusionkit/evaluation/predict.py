@@ -39,7 +39,7 @@ def predict(
     """Decisions per task as float64 arrays over rows, in the form of the task."""
     parts = outputs(model, loader, rows, absent=absent, batch=batch)
     tasks = parts[0].decisions if parts else {}
-    return {task: torch.cat([part.decisions[task] for part in parts]).double().cpu().numpy() for task in tasks}
+    return {task: torch.cat([part.decisions[task] for part in parts]).cpu().double().numpy() for task in tasks}
 
 
 def prediction(task: Task, decision: Array) -> Array:

@@ -1,6 +1,8 @@
 """Train one arm on one fold and keep what it answers."""
 
 import math
+import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -141,11 +143,24 @@ def train_fold(
 
 
 def keep_files(modalities: dict[str, Modality], folder: Path) -> None:
-    """Write what fitted sensors learned, once: a resumed run must see the same vocabulary."""
+    """Write what fitted sensors learned, once: a resumed run must see the same vocabulary.
+
+    A sensor's folder gets its name when all of its files are in it, so that a kill leaves it whole or not there.
+    """
     for name, modality in modalities.items():
-        for file, content in modality.files().items():
-            if not (folder / "files" / name / file).exists():
-                write_atomically(folder / "files" / name / file, content)
+        files, kept = modality.files(), folder / "files" / name
+        if not files or kept.is_dir():
+            continue
+        temporary = folder / "files" / f".{name}.{os.getpid()}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        for file, content in files.items():
+            write_atomically(temporary / file, content)
+        try:
+            temporary.rename(kept)
+        except OSError:  # another process of this training was first
+            if not kept.is_dir():
+                raise
+            shutil.rmtree(temporary)
 
 
 def save_result(folder: Path, result: FoldResult) -> None:
@@ -191,6 +206,7 @@ class _Validation:
     ) -> None:
         self.objective, self.loader, self.rows, self.targets = objective, loader, rows, targets
         self.monitor, self.name_rows = monitor, name_rows
+        self.labelled = any(not np.isnan(values[rows]).all() for values in targets.values())
 
     @torch.no_grad()
     def __call__(self) -> tuple[float | None, dict[str, float]]:
@@ -203,7 +219,7 @@ class _Validation:
         errors = []
         for name, task in self.objective.tasks.items():
             metric = primary_metric(task)
-            answers = prediction(task, whole.decisions[name].double().cpu().numpy())
+            answers = prediction(task, whole.decisions[name].cpu().double().numpy())
             strange = ~np.isfinite(answers).reshape(len(answers), -1).all(1)
             if strange.any():
                 record = self.name_rows(torch.from_numpy(self.rows[strange]))
@@ -212,8 +228,8 @@ class _Validation:
             entry[f"validation_{name}_{metric.name}"] = value
             if math.isfinite(value):
                 errors.append(self.objective.weights[name] * (value if metric.better == "lower" else -value))
-        if self.monitor == "last":
-            return None, entry
+        if self.monitor == "last" or not self.labelled:
+            return None, entry  # the loss of records without labels says nothing: no epoch is better for it
         if self.monitor == "score" and errors:
             return float(np.sum(errors)), entry
         return entry["validation_loss"], entry

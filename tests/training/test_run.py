@@ -185,3 +185,48 @@ def test_normalisation_by_subject_is_said_to_be_transductive(tiny):
     notes = Notes()
     train(tiny("modalities.eeg.normalise.kind=subject"), fold=0, listener=notes)
     assert any("transductive" in line for line in notes.lines)
+
+
+def test_validation_without_a_label_chooses_no_epoch(tiny):
+    """Nothing can be said there, so the last epoch is taken and training does not stop early."""
+    from fusionkit.training import fold as module
+
+    recipe = tiny("train.epochs=4", "train.patience=1")
+    learn = module.learn_tasks
+
+    def hide(read, records):
+        tasks, targets = learn(read, records)
+        split = module_run.divide(read, records)
+        for values in targets.values():
+            values[split.folds[0].validation] = np.nan
+        return tasks, targets
+
+    import fusionkit.training.run as module_run
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "learn_tasks", hide)
+        run = train(recipe, fold=0)
+    assert run.results("fused")[0].best_epoch == 3
+
+
+def test_a_vocabulary_that_a_kill_left_half_written_is_learned_again(tiny, monkeypatch):
+    from fusionkit.training import fold as module
+
+    recipe = tiny()
+    write = module.write_atomically
+
+    class Killed(BaseException):
+        pass
+
+    def die(path, content):
+        if path.name == "tokenizer.json":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.with_name(f".{path.name}.1").write_bytes(content[:9])
+            raise Killed
+        write(path, content)
+
+    monkeypatch.setattr(module, "write_atomically", die)
+    with pytest.raises(Killed):
+        train(recipe, fold=0)
+    monkeypatch.setattr(module, "write_atomically", write)
+    assert train(recipe, fold=0, resume=True).folds() == [0]
