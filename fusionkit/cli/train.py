@@ -40,6 +40,10 @@ def train(
         summary = summarise(run)
         write_summary(run, summary)
         made: list[Path] = [run.folder / "metrics.json", run.folder / "predictions.parquet"]
+        if report:  # before the bundle, which may be refused
+            from fusionkit.evaluation.report import write_report
+
+            made.append(write_report(run, summary))
         if export:
             from fusionkit.export.run import export_run
 
@@ -47,10 +51,6 @@ def train(
             exported = export_run(run, path, fold=fold)
             screen.print(exported.say())
             made.append(path)
-        if report:
-            from fusionkit.evaluation.report import write_report
-
-            made.append(write_report(run, summary))
         if as_json:
             print_json(summary.as_dict())
         else:

@@ -64,7 +64,9 @@ class Answered:
     notes: list[str]
 
 
-def open_trained(where: Path, overrides: Sequence[str] = (), *, fold: int | None = None, device: str | None = None) -> Asked:
+def open_trained(
+    where: Path, overrides: Sequence[str] = (), *, fold: int | None = None, device: str | None = None
+) -> Asked:
     """Take up a run folder or a bundle, and point its recipe at other data with ``data.path=...``.
 
     Args:
@@ -159,7 +161,9 @@ def score_answers(asked: Asked, answered: Answered, *, seed: int = 0) -> dict[st
     return scores
 
 
-def answer_held_out(folder: Path, overrides: Sequence[str] = (), *, absent: Sequence[str] = ()) -> tuple[Asked, Answered]:
+def answer_held_out(
+    folder: Path, overrides: Sequence[str] = (), *, absent: Sequence[str] = ()
+) -> tuple[Asked, Answered]:
     """Ask every fold's model of a run about its own test records, pooled over folds: nothing it was trained on.
 
     Raises:
@@ -252,7 +256,9 @@ def _restore_bundle(bundle: Bundle, overrides: Sequence[str]) -> Asked:
     for name, task in tasks.items():
         task.restore(bundle.manifest["tasks"][name]["state"])
     stored = {name: restore_stored(described["stored"]) for name, described in bundle.manifest["sensors"].items()}
-    return Asked(recipe, modalities, tasks, stored, _BundlePredictor(Session(bundle), tasks), frozenset() if own else None)
+    return Asked(
+        recipe, modalities, tasks, stored, _BundlePredictor(Session(bundle), tasks), frozenset() if own else None
+    )
 
 
 def _batches(loader: Loader, count: int, size: int = 64) -> Iterator[Batch]:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
+from fusionkit.core.errors import DataError
 from fusionkit.core.modality import Array
 from fusionkit.data.study import Study
 from fusionkit.evaluation.baselines import choose_best_single, majority
@@ -102,6 +103,9 @@ def summarise(run: Run, *, seed: int = 0) -> Summary:
     """Score every arm of a run on its held-out records.
 
     Intervals are 95 % percentile bootstraps over the groups of the split, never over windows.
+
+    Raises:
+        DataError: no fold is trained to the end.
     """
     recipe = run.recipe
     with Study.open(run.study) as study:
@@ -109,6 +113,8 @@ def summarise(run: Run, *, seed: int = 0) -> Summary:
     groups = records.group(recipe.data.split.by)
     names = records.group_names(recipe.data.split.by)
     folds = run.folds()
+    if not folds:
+        raise DataError(f"{run.folder}: a run must have a fold trained to the end, but none is; go on with --resume")
     results = {arm: run.results(arm) for arm in [FUSED, *recipe.modalities]}
     results = {arm: found for arm, found in results.items() if set(found) == set(folds)}
     summaries: dict[str, TaskSummary] = {}
@@ -218,6 +224,9 @@ def _best(
     scores = {}
     for sensor in singles:
         result = results[sensor][fold]
+        if not len(result.rows["validation"]):  # calibration segments cover all of it
+            scores[sensor] = np.nan
+            continue
         answers = as_prediction(task, result.decisions["validation"]["all"][name])
         scores[sensor] = score(task, answers, target[result.rows["validation"]])[metric.name]
     return choose_best_single(scores, metric.better)

@@ -35,6 +35,13 @@ class Output(NamedTuple):
     auxiliary: Float[Tensor, ""]
 
 
+class _Tasks(nn.ModuleDict):
+    """Modules by task, which may be called as torch calls a method: ``type``."""
+
+    def __setitem__(self, key: str, module: nn.Module) -> None:
+        self._modules[key] = module
+
+
 class FusionModel(nn.Module):
     """Sensors to decisions. Takes built parts; `fusionkit.recipe.build` makes them.
 
@@ -75,7 +82,7 @@ class FusionModel(nn.Module):
         )
         self.encoders = nn.ModuleDict(dict(encoders))
         self.operations = nn.ModuleDict(dict(operations))
-        self.merges = nn.ModuleDict(dict(merges))
+        self.merges = _Tasks(dict(merges))
         self.branch_heads = nn.ModuleDict(dict(branch_heads))
         self.heads = nn.ModuleDict(dict(heads))
         self.augmentations = nn.ModuleDict({k: nn.ModuleList(v) for k, v in (augmentations or {}).items()})

@@ -229,6 +229,8 @@ class Reader:
                     self.problem((*place, name), f"this name belongs to torch, choose another than {name!r}")
         if "fused" in sensors:  # the run's folders are called after sensors and the whole
             self.problem(("modalities", "fused"), "this name belongs to the whole model, choose another than 'fused'")
+        if "all" in sensors:  # results are kept by the sensor that was unplugged, and for all of them
+            self.problem(("modalities", "all"), "this name belongs to all sensors together, choose another than 'all'")
         tasks = self.data.get("tasks")
         tasks_from = {
             name: entry["from"]

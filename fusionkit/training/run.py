@@ -133,6 +133,8 @@ def train(recipe: Recipe, *, resume: bool = False, fold: int | None = None, list
         if not leader:
             wait()  # the leader makes study, features and split; the others find them
         study = open_study(recipe, listener.prepare)
+        if resume:
+            _check_unchanged(run, study)
         split = _kept(run, split, study)
         with located("data.split"):
             notes = check_straddling(split, study, recipe.data.allow_leakage)
@@ -219,6 +221,12 @@ def _resume(recipe: Recipe) -> Run:
     if runs[-1].read_text() != dump_recipe(recipe):
         raise ConfigError(f"--resume needs the recipe that began the run, but {runs[-1]} differs from it")
     return Run(runs[-1].parent)
+
+
+def _check_unchanged(run: Run, study: Study) -> None:
+    """A run is resumed on the data that it began with, or its folds could not be pooled."""
+    if (run.folder / "run.json").exists() and run.facts["study"]["digest"] != study.digest:
+        raise DataError(f"--resume needs the data that began the run, but those of {run.folder} have changed since")
 
 
 def _kept(run: Run, split: Split, study: Study) -> Split:

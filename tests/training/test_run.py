@@ -1,6 +1,7 @@
 """Whole runs on a made study: what they leave behind, what they repeat, what they refuse."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet
@@ -196,12 +197,10 @@ def test_validation_without_a_label_chooses_no_epoch(tiny):
 
     def hide(read, records):
         tasks, targets = learn(read, records)
-        split = module_run.divide(read, records)
+        split = run_module.divide(read, records)
         for values in targets.values():
             values[split.folds[0].validation] = np.nan
         return tasks, targets
-
-    import fusionkit.training.run as module_run
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "learn_tasks", hide)
@@ -230,3 +229,43 @@ def test_a_vocabulary_that_a_kill_left_half_written_is_learned_again(tiny, monke
         train(recipe, fold=0)
     monkeypatch.setattr(module, "write_atomically", write)
     assert train(recipe, fold=0, resume=True).folds() == [0]
+
+
+def test_a_run_is_not_resumed_on_other_data(tiny):
+    run = train(tiny(), fold=0)
+    facts = run.facts
+    facts["study"]["digest"] = "of other files"
+    run.write_json("run.json", facts)
+    with pytest.raises(DataError, match="--resume needs the data that began the run"):
+        train(tiny(), resume=True)
+
+
+def test_a_run_without_a_finished_fold_has_no_scores(tiny):
+    run = train(tiny(), fold=0)
+    (run.arm_folder(0, "fused") / "predictions.safetensors").unlink()
+    with pytest.raises(DataError, match="a run must have a fold trained to the end"):
+        summarise(run)
+
+
+def test_calibration_that_covers_all_validation_records_leaves_the_best_single_to_chance(tiny):
+    from fusionkit.training.fold import load_result, save_result
+
+    run = train(tiny("train.single_sensors=true"), fold=0)
+    for arm in ("fused", "eeg", "text"):
+        result = load_result(run.arm_folder(0, arm))
+        result.rows["validation"] = result.rows["validation"][:0]
+        result.decisions["validation"] = {"all": {}}
+        save_result(run.arm_folder(0, arm), result)
+    assert "best single" in {row.name for row in summarise(run).tasks["target"].rows}
+
+
+def test_a_task_may_be_called_like_a_method_of_torch(tiny):
+    recipe = tiny("modalities=eeg", "fusion={kind: vote, dim: 8}")
+    recipe = replace(recipe, tasks={"type": recipe.tasks["target"]})
+    assert train(recipe, fold=0).folds() == [0]
+
+
+def test_a_sensor_may_not_be_called_all(tiny):
+    """Results without a sensor are filed under its name, and those with every sensor under ``all``."""
+    with pytest.raises(ConfigError, match="this name belongs to all sensors together"):
+        tiny("modalities.all={kind: eeg, column: eeg}")
