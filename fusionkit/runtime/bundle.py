@@ -38,7 +38,7 @@ def read_bundle(path: str | Path) -> Bundle:
         archive = zipfile.ZipFile(path)
     except OSError as error:
         raise BundleError(f"{path}: a bundle must be a file that can be read, but {error.strerror or error}") from None
-    except zipfile.BadZipFile as error:
+    except Exception as error:  # noqa: BLE001 - BadZipFile, NotImplementedError, UnicodeDecodeError, struct.error
         raise BundleError(f"{path}: a bundle must be a zip file, but {error}") from None
     with archive:
         files: dict[str, bytes] = {}
@@ -49,6 +49,11 @@ def read_bundle(path: str | Path) -> Bundle:
                 raise BundleError(f"{path}: names in a bundle must be plain, but got {name!r}")
             if name in files:
                 raise BundleError(f"{path}: names in a bundle must differ, but {name!r} occurs twice")
+            if entry.compress_type not in (
+                zipfile.ZIP_STORED,
+                zipfile.ZIP_DEFLATED,
+            ):  # zipfile unpacks others unbounded
+                raise BundleError(f"{path}: {name!r} must be stored or deflated, but is compressed otherwise")
             total += entry.file_size
             if total > LIMIT_BYTES:
                 raise BundleError(

@@ -10,6 +10,7 @@ import onnxruntime
 from fusionkit.runtime.bundle import Bundle, BundleError, read_bundle
 
 Array = np.ndarray[Any, Any]
+NOWHERE = "/fusionkit-bundles-have-no-external-data"
 
 
 class Session:
@@ -32,7 +33,9 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what goes wrong is told by the error alone
+        # weights lie in the graph: a graph that names files of the machine instead finds none
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", NOWHERE)
         try:
             self._session = onnxruntime.InferenceSession(
                 bundle.files["model.onnx"], options, providers=["CPUExecutionProvider"]
@@ -74,7 +77,7 @@ class Session:
         Raises:
             BundleError: an unknown sensor, another shape than the manifest's, or statistics that are not given.
         """
-        unknown = sorted(set(windows) - set(self.sensors))
+        unknown = sorted({*windows, *(lengths or ()), *(statistics or ()), *(present or ())} - set(self.sensors))
         if unknown:
             raise BundleError(f"sensors must be among {sorted(self.sensors)}, but got {unknown}")
         arrays, real = {}, {}
@@ -92,16 +95,21 @@ class Session:
                 values = np.zeros((batch, *self._padded(sensor, shape)), dtype=sensor["dtype"])
             if len(values) != batch:
                 raise BundleError(f"{name}: a batch must have {batch} windows like the others, but has {len(values)}")
-            here = np.full(batch, given) if present is None or name not in present else np.asarray(present[name], bool)
+            here = np.full(batch, given)
+            if present is not None and name in present:
+                here = here & self._per_window(name, "present", present[name], batch, bool)
             feed[name], feed[f"{name}_present"] = values, here
             if f"{name}_length" in self._inputs:
-                length = real.get(name, np.zeros(batch, np.int64)) if lengths is None else lengths.get(name)
-                feed[f"{name}_length"] = np.asarray(0 if length is None else length, np.int64) + np.zeros(
-                    batch, np.int64
-                )
+                length = real.get(name, np.zeros(batch, np.int64))
+                if lengths is not None and name in lengths:
+                    length = np.minimum(self._per_window(name, "lengths", lengths[name], batch, np.int64), length)
+                feed[f"{name}_length"] = length
             if sensor["statistics"]:
                 feed.update(self._statistics(name, sensor, batch, bool(here.any()), statistics or {}))
-        outputs = self._session.run(list(self.tasks), {name: feed[name] for name in self._inputs})
+        try:
+            outputs = self._session.run(list(self.tasks), {name: feed[name] for name in self._inputs})
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime has many error classes and no public root
+            raise BundleError(f"the graph must take these windows, but {str(error).splitlines()[0]}") from None
         return dict(zip(self.tasks, outputs, strict=True))
 
     def explain(self) -> str:
@@ -118,9 +126,11 @@ class Session:
 
     def _window(self, name: str, value: Any) -> tuple[Array, Array]:
         sensor = self.sensors[name]
-        if sensor["kind"] == "text" and (isinstance(value, str) or (len(value) and isinstance(value[0], str))):
-            return self._tokens(name, [value] if isinstance(value, str) else list(value))
         array = np.asarray(value)
+        if sensor["kind"] == "text" and array.dtype.kind == "U" and array.ndim < 2:
+            return self._tokens(name, [str(sentence) for sentence in np.atleast_1d(array)])
+        if array.dtype.kind not in "biuf":
+            raise BundleError(f"{name}: a window must hold numbers, but got {array.dtype}")
         if array.ndim == len(sensor["shape"]):
             array = array[None]
         wanted = sensor["shape"]
@@ -148,6 +158,14 @@ class Session:
         return padded, real
 
     @staticmethod
+    def _per_window(name: str, what: str, values: Any, batch: int, dtype: Any) -> Array:
+        """One value for each window, or one for all."""
+        array = np.asarray(values, dtype)
+        if array.shape not in ((), (1,), (batch,)):
+            raise BundleError(f"{name}: {what} must be one for each of {batch} windows, but got {list(array.shape)}")
+        return np.ascontiguousarray(np.broadcast_to(array, (batch,)))
+
+    @staticmethod
     def _padded(sensor: Mapping[str, Any], shape: list[int]) -> list[int]:
         return [sensor["longest"] if size is None else size for size in sensor["shape"]] if shape else shape
 
@@ -163,6 +181,11 @@ class Session:
         if name in statistics:
             shift, scale = (np.asarray(part, np.float32) for part in statistics[name])
             shift, scale = (part[None] if part.ndim == 2 else part for part in (shift, scale))
+            for part in (shift, scale):
+                if part.ndim != 3 or part.shape[0] not in (1, batch) or part.shape[1:] != shape[1:]:
+                    raise BundleError(
+                        f"{name}: shift and scale must have shape {list(shape)}, but got {list(part.shape)}"
+                    )
             return {
                 f"{name}_shift": np.ascontiguousarray(np.broadcast_to(shift, shape)),
                 f"{name}_scale": np.ascontiguousarray(np.broadcast_to(scale, shape)),

@@ -99,3 +99,66 @@ def test_explain_says_what_goes_in_and_out(tiny_run):
     text = Session.load(tiny_run.folder / "model.fusion").explain()
     assert "in  eeg (eeg): channel, time [19, None], 128 Hz V" in text
     assert "out target (classification)" in text
+
+
+def test_what_unpacks_without_bound_is_refused(tiny_run, tmp_path):
+    """zipfile holds bzip2 and LZMA in memory whole, whatever size the directory says."""
+    path = tmp_path / "bomb.fusion"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("model.onnx", bytes(10**6))
+    with pytest.raises(BundleError, match=r"'model\.onnx' must be stored or deflated"):
+        read_bundle(path)
+
+
+def test_a_graph_that_reads_files_of_the_machine_is_refused(tiny_run, tmp_path, monkeypatch):
+    onnx = pytest.importorskip("onnx")
+
+    def outside(files):
+        model = onnx.load_from_string(files["model.onnx"])
+        tensor = next(t for t in model.graph.initializer if len(t.raw_data) >= 128)
+        (tmp_path / "secret").write_bytes(tensor.raw_data)
+        for key, value in (("location", "secret"), ("offset", "0"), ("length", str(len(tensor.raw_data)))):
+            tensor.external_data.add(key=key, value=value)
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        files["model.onnx"] = model.SerializeToString()
+
+    monkeypatch.chdir(tmp_path)
+    path = rewrite(tiny_run.folder / "model.fusion", tmp_path / "bad.fusion", outside)
+    with pytest.raises(BundleError, match=r"model\.onnx must load, but .*[Ee]xternal data"):
+        Session.load(path)
+
+
+def test_lengths_of_one_sensor_leave_the_others_whole(tiny_run):
+    session = Session.load(tiny_run.folder / "model.fusion")
+    windows = {"eeg": np.zeros((1, 19, 128)), "text": "a calm evening by the lake"}
+    statistics = {"eeg": (np.zeros((19, 5)), np.ones((19, 5)))}
+    whole = session.predict(windows, statistics=statistics)["target"]
+    said = session.predict(windows, statistics=statistics, lengths={"eeg": np.array([128])})["target"]
+    np.testing.assert_array_equal(whole, said)
+
+
+def test_a_sensor_without_a_window_is_absent_whatever_is_said(tiny_run):
+    session = Session.load(tiny_run.folder / "model.fusion")
+    alone = session.predict({"text": "a calm evening"})["target"]
+    np.testing.assert_array_equal(session.predict({"text": "a calm evening"}, present={"eeg": [True]})["target"], alone)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"present": {"egg": [True]}}, r"sensors must be among \['eeg', 'text'\], but got \['egg'\]"),
+        ({"present": {"text": [True, False]}}, "text: present must be one for each of 1 windows, but got"),
+        ({"lengths": {"text": [1, 2]}}, "text: lengths must be one for each of 1 windows, but got"),
+        ({"windows": {"text": 5}}, "text: a window must have shape"),
+        (
+            {"windows": {"eeg": np.zeros((19, 128))}, "statistics": {"eeg": (np.zeros((2, 5)), np.ones((2, 5)))}},
+            "eeg: shift and scale must have shape",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_told_in_a_line(tiny_run, given, message):
+    session = Session.load(tiny_run.folder / "model.fusion")
+    with pytest.raises(BundleError, match=message) as raised:
+        session.predict(**{"windows": {"text": "calm"}, **given})
+    assert len(str(raised.value).splitlines()) == 1
