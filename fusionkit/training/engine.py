@@ -119,6 +119,8 @@ class Engine:
             self._close_epoch()
         self.finished = True
         self.save()
+        if self.world > 1:
+            distributed.barrier()  # the best weights are on disk before anybody reads them
         if self._board is not None:
             self._board.close()
 
@@ -173,6 +175,10 @@ class Engine:
             self.objective.eval()
             with torch.no_grad():
                 value, more = self.validate()
+            if self.world > 1:  # processes must stop together, and rounding may differ between them
+                said = [value]
+                distributed.broadcast_object_list(said, device=self.device)
+                value = said[0]
             entry.update(more)
             better = value is None or value < self.best
             if better and value is not None:

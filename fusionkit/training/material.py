@@ -101,6 +101,11 @@ class Material:
                     raise ConfigError(
                         f"modalities.{name}.normalise: a sensor whose front end trains cannot be normalised by {kind}"
                     )
+                if name not in needs_features(recipe):
+                    raise ConfigError(
+                        f"modalities.{name}.normalise: statistics of a {kind} are those of features, but its encoder "
+                        f"takes windows and would ignore them"
+                    )
                 self._normalise(name, modality)
 
     def features(self, name: str, modality: Modality) -> CachedFeatures:

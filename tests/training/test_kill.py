@@ -136,3 +136,46 @@ def test_two_processes_learn_what_one_does(tmp_path):
     one, two = (load_tensors(tmp_path / name / "best.safetensors")[0] for name in ("one", "two"))
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, atol=1e-4, rtol=1e-4)
+
+
+def test_two_processes_stop_in_the_same_epoch(tmp_path):
+    """Validation may differ between processes in the last bit; the first one's says when to stop."""
+    script = tmp_path / "work.py"
+    script.write_text(
+        "import sys, torch\n"
+        "from pathlib import Path\n"
+        "from torch import nn\n"
+        "from fusionkit.core.levels import Batch\n"
+        "from fusionkit.training.engine import Engine, Settings\n"
+        "from fusionkit.training.parallel import joined\n"
+        "class Objective(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.layer = nn.Linear(5, 2)\n"
+        "    def forward(self, batch, generator=None):\n"
+        "        return self.layer(batch.targets['x']).square().mean()\n"
+        "torch.set_num_threads(1)\n"
+        "with joined() as leader:\n"
+        "    x, said = torch.ones(16, 5), iter(range(9))\n"
+        "    engine = Engine(Objective(), lambda r: Batch({}, {'x': x[r]}), torch.arange(16),\n"
+        "                    Settings(epochs=5, batch=8, patience=2), seed=1, device=torch.device('cpu'),\n"
+        "                    folder=Path(sys.argv[1]),\n"
+        "                    validate=lambda: (float(next(said)) * (1 if leader else -1), {}))\n"
+        "    engine.run()\n"
+        "    engine.load_best()\n"  # written by the first process, read by both
+        "    assert len(engine.history) == 3 and engine.best_epoch == 0\n"
+    )
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {**environment(), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared["GLOO_SOCKET_IFNAME"] = "lo"
+    pair = [
+        subprocess.Popen([sys.executable, script, tmp_path / "two"], env={**shared, "RANK": rank, "LOCAL_RANK": rank})
+        for rank in ("0", "1")
+    ]
+    try:
+        assert [process.wait(timeout=60) for process in pair] == [0, 0]
+    finally:
+        for process in pair:
+            process.kill()

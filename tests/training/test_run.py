@@ -269,3 +269,9 @@ def test_a_sensor_may_not_be_called_all(tiny):
     """Results without a sensor are filed under its name, and those with every sensor under ``all``."""
     with pytest.raises(ConfigError, match="this name belongs to all sensors together"):
         tiny("modalities.all={kind: eeg, column: eeg}")
+
+
+def test_statistics_that_an_encoder_of_windows_would_ignore_are_refused(tiny):
+    recipe = tiny("modalities.image={kind: image, encoder: {kind: image_cnn}, normalise: {kind: subject}}")
+    with pytest.raises(ConfigError, match=r"modalities\.image\.normalise: .* its encoder takes windows"):
+        train(recipe, fold=0)
