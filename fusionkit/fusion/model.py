@@ -88,6 +88,7 @@ class FusionModel(nn.Module):
         self.augmentations = nn.ModuleDict({k: nn.ModuleList(v) for k, v in (augmentations or {}).items()})
         self.modality_dropout = modality_dropout
         self.value_tasks = frozenset(value_tasks)
+        self._clocks: dict[tuple[str, int, torch.device], Tensor | None] = {}
 
     def forward(self, inputs: Mapping[str, Window | Features], generator: torch.Generator | None = None) -> Output:
         """Answer every task for one batch.
@@ -197,10 +198,21 @@ class FusionModel(nn.Module):
             values, mask = front_end(level.values, level.length)
         if level.shift is not None and level.scale is not None:
             values = (values - level.shift[:, None]) / level.scale[:, None]
-        time = front_end.times(values.shape[1])
+        time = self._clock(name, values.shape[1], values.device)
         if time is not None:
-            time = time.to(values.device)[None].expand(values.shape[0], -1)
+            time = time[None].expand(values.shape[0], -1)
         return Features(values, mask, level.present, time)
+
+    def _clock(self, name: str, steps: int, device: torch.device) -> Tensor | None:
+        """Times of a front end's steps, brought to the device once: a training step copies nothing from the host."""
+        if torch.compiler.is_exporting():
+            time = self.front_end(name).times(steps)
+            return None if time is None else time.to(device)
+        key = (name, steps, device)
+        if key not in self._clocks:
+            time = self.front_end(name).times(steps)
+            self._clocks[key] = None if time is None else time.to(device)
+        return self._clocks[key]
 
     def _features(self, name: str, level: Window | Features, generator: torch.Generator | None) -> Features:
         features = self._raw_features(name, level)
