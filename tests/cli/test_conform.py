@@ -74,7 +74,9 @@ def test_several_components_get_a_line_each_and_json_says_all(lab, capsys):
     assert shown[0].startswith("fusion.vote: ") and shown[-1] == "1 of 2 components conform"
     assert main(["conform", "squared_error", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["squared_error"]
-    assert {"name", "outcome", "detail", "case", "idle"} == set(found[0]) and {check["name"] for check in found} > {"runs"}
+    assert {"name", "outcome", "detail", "case", "idle"} == set(found[0]) and {check["name"] for check in found} > {
+        "runs"
+    }
 
 
 @pytest.mark.parametrize(
