@@ -1,0 +1,55 @@
+"""What the README claims is so."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from fusionkit.core import registry
+from fusionkit.recipe.load import parse_recipe
+from fusionkit.testing import check_fusion
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def block(language, contains):
+    """The code block of a language that holds some text."""
+    return next(code for code in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if contains in code)
+
+
+@pytest.mark.parametrize(
+    ("row", "family"),
+    [
+        ("sensors", "modalities"),
+        ("fusion", "fusion"),
+        ("encoders", "encoders"),
+        ("tasks", "heads"),
+        ("sources", "sources"),
+    ],
+)
+def test_the_box_holds_what_is_registered(row, family):
+    (line,) = re.findall(rf"^\| {row} \|(.*)\|$", README, re.MULTILINE)
+    assert set(re.findall(r"`([a-z_]+)`", line)) == set(registry.families[family].kinds())
+
+
+def test_the_example_recipe_is_sound():
+    recipe = parse_recipe(block("yaml", "physio"), "readme.yaml")
+    assert [node.level for node in recipe.graph.nodes] == ["early", "intermediate"]
+
+
+def test_the_example_operation_passes_the_conformance_suite(tmp_path):
+    path = tmp_path / "my_lab_fusion.py"
+    path.write_text(block("python", "class Stack"))
+    spec = importlib.util.spec_from_file_location("my_lab_fusion", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    try:
+        assert check_fusion(module.Stack)
+    finally:
+        registry.fusion._classes.pop("stack")
+
+
+def test_ci_runs_the_command_of_the_readme():
+    ci = (Path(__file__).parents[1] / ".ci" / "run").read_text()
+    assert "<!-- tests -->" in ci and "python -m pytest -q -n 2" in block("sh", "pytest")
