@@ -54,14 +54,14 @@ class Synthetic(Source):
     tasks ``target`` (a class), ``intensity`` (a number, the score behind the class in standard deviations) and
     ``alert`` (yes where that score is above 0.5; labelled in six records of ten). Every record is made from ``seed`` and its
     place alone, so a longer study begins with the shorter one's records. See `fusionkit.data.synthetic.law` for the
-    formulas and the best possible accuracy (``Law.best_accuracy``) of any choice of sensors. By default the best single
-    sensor can reach 0.77 and the four together 0.93.
+    formulas and the best possible accuracy (``Law.best_accuracy``) of any choice of sensors. By default four
+    noisy witnesses see one cause: no sensor alone can exceed 0.75, the four together 0.85.
 
     Raises:
         DataError: a sensor is asked of a column that holds no signal.
 
     Example:
-        ``data: {kind: synthetic, subjects: 12, records: 50, redundant: 1, unique: 1, synergy: 0}``
+        ``data: {kind: synthetic, subjects: 12, records: 50, redundant: 1, unique: 0.5, synergy: 0}``
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class Synthetic(Source):
         classes: Annotated[int, Field(ge=2, le=10, description="classes of target, equally frequent")] = 2,
         seconds: Annotated[float, Field(ge=0.5, le=60, description="duration of EEG and sound")] = 1.0,
         redundant: Annotated[float, Field(ge=0, le=100, description="weight of the cause every sensor sees")] = 1.0,
-        unique: Annotated[float, Field(ge=0, le=100, description="weight of the causes one sensor sees each")] = 1.0,
+        unique: Annotated[float, Field(ge=0, le=100, description="weight of the causes one sensor sees each")] = 0.0,
         synergy: Annotated[
             float, Field(ge=0, le=100, description="weight of the XOR of a bit in EEG and one in sound")
         ] = 0.0,
-        noise: Annotated[float, Field(ge=0, le=100, description="deviation of each sensor's own error")] = 0.3,
+        noise: Annotated[float, Field(ge=0, le=100, description="deviation of each sensor's own error")] = 1.0,
         missing: Annotated[float, Field(ge=0, lt=1, description="share of records that lack each sensor")] = 0.1,
         seed: Annotated[int, Field(ge=0, description="another seed, another study")] = 0,
     ) -> None:
