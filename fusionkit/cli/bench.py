@@ -9,7 +9,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.command()
 def training(
-    rounds: Annotated[int, typer.Option(min=1, help="how often both loops are timed")] = 40,
+    rounds: Annotated[int, typer.Option(min=1, help="how often both loops are timed")] = 30,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
@@ -28,7 +28,7 @@ def training(
         return
     print(f"bare loop  {result.bare_us:7.1f} us a step (least of {rounds} rounds)")
     print(f"engine     {result.engine_us:7.1f} us a step")
-    print(f"overhead   {100 * result.overhead:7.1f} %")
+    print(f"overhead   {100 * result.overhead:7.1f} % (median of {rounds} pairs)")
 
 
 @app.callback()

@@ -94,7 +94,8 @@ class Engine:
         self.history: list[dict[str, float]] = []
         self.best, self.best_epoch, self.finished = math.inf, -1, False
         self._epoch, self._step = 0, 0
-        self._losses = torch.zeros(self.steps, device=device)
+        self._losses: list[Tensor] = []  # of this epoch's steps, on the device
+        self._checked = 0
         self._parameters = trained
         self._board: TensorBoard | None = None
 
@@ -113,7 +114,7 @@ class Engine:
                 seed = derive_seed("epoch", self.seed, self._epoch, self.rank)
                 torch.manual_seed(seed)
                 self.generator.manual_seed(seed)
-                self._losses.zero_()
+                self._losses, self._checked = [], 0
             middle = False
             self._train_epoch()
             self._close_epoch()
@@ -127,14 +128,16 @@ class Engine:
     def _train_epoch(self) -> None:
         self.objective.train()
         order = epoch_order(self.rows, self.seed, self._epoch)
-        chunks = [chunk[self.rank :: self.world] for chunk in order.to(self.device).tensor_split(self.steps)]
+        chunks = order.to(self.device).tensor_split(self.steps)
+        if self.world > 1:
+            chunks = tuple(chunk[self.rank :: self.world] for chunk in chunks)
         total = self.steps * self.settings.epochs
         first, began = self._step, time.monotonic()
         saved, looked, stride = began, began, 1
         look = first + 1
         for step in range(first, self.steps):
             factor = learning_rate_factor(self._epoch * self.steps + step, total, self.settings.warmup)
-            self._losses[step] = self._train_step(chunks[step], factor * self.settings.lr)
+            self._losses.append(self._train_step(chunks[step], factor * self.settings.lr))
             self._step = step + 1
             if self.stop and self.world == 1:
                 self._leave()
@@ -142,14 +145,14 @@ class Engine:
                 now = time.monotonic()
                 stride = max(1, min(2 * stride, round(0.25 * stride / max(now - looked, 1e-6))))
                 look, looked = step + 1 + stride, now
-                self._check_finite(step + 1)
+                self._check_finite()
                 if self.progress is not None:
                     done = sum(len(chunk) for chunk in chunks[first : step + 1]) * self.world
                     self.progress(self._epoch, step + 1, self.steps, done / max(now - began, 1e-9))
                 if now - saved > self.settings.checkpoint_seconds and self.world == 1:
                     self.save()
                     saved = now
-        self._check_finite(self.steps)
+        self._check_finite()
 
     def _train_step(self, rows: Int[Tensor, " batch"], lr: float) -> Float[Tensor, ""]:
         """One step, without a copy between host and device."""
@@ -169,7 +172,7 @@ class Engine:
         return loss.detach()
 
     def _close_epoch(self) -> None:
-        entry: dict[str, float] = {"epoch": float(self._epoch), "loss": float(self._losses.mean())}
+        entry: dict[str, float] = {"epoch": float(self._epoch), "loss": float(torch.stack(self._losses).mean())}
         better = True
         if self.validate is not None:
             self.objective.eval()
@@ -201,15 +204,20 @@ class Engine:
         if self.stop and not self.finished and self._epoch < self.settings.epochs:
             self._leave()
 
-    def _check_finite(self, steps: int) -> None:
-        finite = torch.isfinite(self._losses[:steps])
+    def _check_finite(self) -> None:
+        if self._checked == len(self._losses):
+            return
+        losses = torch.stack(self._losses[self._checked :])
+        finite = torch.isfinite(losses)
         if not bool(finite.all()):
-            step = int((~finite).nonzero()[0])
+            first = int((~finite).nonzero()[0])
+            value, step = float(losses[first]), self._checked + first
             chunk = epoch_order(self.rows, self.seed, self._epoch).tensor_split(self.steps)[step]
             raise DataError(
-                f"the loss must be finite, but is {float(self._losses[step])} in epoch {self._epoch}, step {step}, "
+                f"the loss must be finite, but is {value} in epoch {self._epoch}, step {step}, "
                 f"records {self.name_rows(chunk)}"
             )
+        self._checked = len(self._losses)
 
     def save(self) -> None:
         """Write the last checkpoint (and the history as CSV), if there is a folder."""
@@ -219,7 +227,7 @@ class Engine:
             **checkpoint.model_tensors(self.objective),
             **checkpoint.optimiser_tensors(self.optimiser),
             **checkpoint.random_tensors(self.generator),
-            "losses": self._losses,
+            "losses": torch.stack(self._losses) if self._step else torch.zeros(0),
         }
         facts: dict[str, Any] = {
             "epoch": self._epoch,
@@ -246,7 +254,8 @@ class Engine:
         tensors, facts = checkpoint.load_tensors(self.folder / "last.safetensors")
         checkpoint.restore_model(self.objective, tensors)
         checkpoint.restore_optimiser(self.optimiser, tensors)
-        self._losses.copy_(tensors["losses"])
+        self._losses = list(tensors["losses"].to(self.device))
+        self._checked = len(self._losses)
         self._epoch, self._step = facts["epoch"], facts["step"]
         self.best = math.inf if facts["best"] is None else facts["best"]
         self.best_epoch, self.finished, self.history = facts["best_epoch"], facts["finished"], facts["history"]
