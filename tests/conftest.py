@@ -3,10 +3,14 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
 from fusionkit.recipe.load import parse_recipe
+
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 
 @pytest.fixture(autouse=True)

@@ -104,8 +104,8 @@ def test_a_run_is_asked_in_vain(spoiled, refusal, words, message, left):
 @pytest.mark.parametrize("name", ["run.json", "recipe.yaml", "fold-0/fused/best.safetensors"])
 def test_a_damaged_run_is_refused(spoiled, refusal, name):
     os.truncate(spoiled / name, (spoiled / name).stat().st_size // 2)
-    (line,) = refusal("predict", "run", "run.dir=runs")
-    assert line.startswith("run")
+    lines = refusal("predict", "run", "run.dir=runs")  # half a recipe may have several problems
+    assert lines and all(line.startswith("run") for line in lines)
 
 
 def test_a_fold_of_a_bundle_or_of_all_folds_is_refused(spoiled, refusal):

@@ -329,8 +329,7 @@ def test_stretches_of_equal_time_are_equally_long_and_lie_inside(start, length, 
     seconds = length * scale
     first_second = start * scale
     count = int(np.ceil((first_second + seconds) * rate))
-    expected = int(seconds * rate + 0.5)
-    if expected < 1:
+    if seconds * rate < 0.51:  # at half a sample rounding may go either way
         return
     first, many = window(first_second, first_second + seconds, count, rate)
     assert abs(many - seconds * rate) <= 0.5 + 1e-6
