@@ -57,9 +57,9 @@ class Task(ABC):
     def loss(self, decision: Tensor, target: Tensor) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Sum of weighted losses over labelled records, and the sum of their weights (0 where none is labelled)."""
 
+    @abstractmethod
     def prior(self) -> Array:
         """What to answer without any sensor: the training prior, in the form of a decision row (no batch)."""
-        raise NotImplementedError
 
     def state(self) -> dict[str, Any]:
         """What `learn` and `fit` took from the data, as plain JSON values: goes with a run and a bundle."""

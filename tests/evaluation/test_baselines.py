@@ -5,7 +5,7 @@ import pytest
 
 from fusionkit.core.errors import DataError
 from fusionkit.core.registry import heads
-from fusionkit.evaluation.baselines import baseline_row, choose_best_single, majority
+from fusionkit.evaluation.baselines import choose_best_single, majority
 from fusionkit.evaluation.metrics import score
 
 
@@ -54,15 +54,3 @@ def test_the_best_single_sensor_is_chosen_on_validation():
     assert choose_best_single({"text": float("nan")}) == "text"
     with pytest.raises(DataError, match="got none"):
         choose_best_single({})
-
-
-def test_a_row_carries_intervals_and_its_number_of_records():
-    task = heads.build("classification", {"classes": ["a", "b"]})
-    task.fit(np.array([0, 0, 0, 1.0]), "state")
-    target = np.array([0, 1, 0, np.nan, 1, 0])
-    row = baseline_row(
-        "majority", "state", task, majority(task, 6), target, np.arange(6) // 2, seed=0, note="the training prior"
-    )
-    assert (row.name, row.task, row.records, row.note) == ("majority", "state", 5, "the training prior")
-    assert row.scores["accuracy"].value == pytest.approx(0.6)
-    assert row.scores["accuracy"].low <= 0.6 <= row.scores["accuracy"].high

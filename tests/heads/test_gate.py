@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from fusionkit.core.levels import Tokens
+from fusionkit.core.levels import Tokens, pool
 from fusionkit.core.registry import heads
 from fusionkit.heads.gate import TaskGate, TaskHeads
-from fusionkit.heads.readout import AttentionReadout
 
 
 def four_tasks():
@@ -95,11 +94,10 @@ class Answer(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.readout = AttentionReadout(8)
         self.heads = TaskHeads(8, four_tasks(), dropout=0.1)
 
     def forward(self, values, mask, present):
-        return self.heads(self.readout(Tokens(values, mask, present)))
+        return self.heads(pool(Tokens(values, mask, present)))
 
 
 @pytest.mark.filterwarnings("ignore:# The axis name:UserWarning", "ignore:.*LeafSpec:FutureWarning")
