@@ -24,7 +24,7 @@ def recipe_file(tiny, tmp_path):
     """The tiny recipe on disk, saving itself after every step, long enough to be killed in the middle."""
     from fusionkit.recipe.write import dump_recipe
 
-    recipe = tiny("train.epochs=60", "train.checkpoint_seconds=0.001", "train.patience=0", "data.split.folds=2")
+    recipe = tiny("train.epochs=600", "train.checkpoint_seconds=0.001", "train.patience=0", "data.split.folds=2")
     path = tmp_path / "tiny.yaml"
     path.write_text(dump_recipe(recipe))
     return path
@@ -58,7 +58,7 @@ def test_twenty_kills_at_random_moments_change_no_bit(recipe_file, tmp_path):
             while not list(runs.glob("tiny/*/recipe.yaml")) and time.monotonic() < deadline:
                 time.sleep(0.01)
             began = True
-        time.sleep(rng.uniform(0, 8))
+        time.sleep(rng.uniform(0, 5))
         if process.poll() is not None:  # it came to its end before it was to die: begin again, killed earlier
             assert process.returncode == 0
             break
