@@ -28,6 +28,9 @@ class Window(NamedTuple):
 class Features(NamedTuple):
     """What a front end makes of a window.
 
+    A value that was not measured (an electrode that came off) is NaN; it becomes 0, the mean, once the features are
+    normalised, and no statistics count it.
+
     ``time`` is the centre of each step in seconds from the start of the window, or None for what has no
     time (patches of an image, tokens of a sentence).
     """
@@ -67,6 +70,7 @@ class FeatureShape:
         steps: number of steps when it is the same for every record (image patches), else None.
         timed: whether the steps have times; False for images, sentences and vectors.
         trains: whether the front end has parameters that train (text embeddings).
+        places: where each channel sits, in metres (x to the right ear, y to the nose, z up); None where unknown.
     """
 
     channel: int
@@ -74,6 +78,7 @@ class FeatureShape:
     steps: int | None = None
     timed: bool = True
     trains: bool = False
+    places: tuple[tuple[float, float, float], ...] | None = None
 
     @property
     def width(self) -> int:

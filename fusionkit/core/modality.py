@@ -1,7 +1,7 @@
 """What a sensor must say of itself: how it is read, what its window is, which front end makes features of it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -23,9 +23,14 @@ class FrontEnd(nn.Module, ABC):
     """Make features of a batch of windows, on any device, inside the exported graph.
 
     A front end without parameters is deterministic: its features are computed once a study and cached.
+
+    Attributes:
+        shape: what is known of the features.
+        lacks: whether channels may be NaN, which is to say not measured.
     """
 
     shape: FeatureShape
+    lacks: ClassVar[bool] = False
 
     @abstractmethod
     def forward(
@@ -74,6 +79,18 @@ class Modality(ABC):
         raise DataError(f"a {self.kind} sensor is read from files, but the cell holds {cell[:40]!r}")
 
     in_cells: ClassVar[bool] = False  # True where the cell is the value and no path
+
+    def whole(self, stored: Stored) -> Callable[[Array], Array] | None:
+        """What must see a recording from its first sample on, before windows are cut of it (a causal filter bank).
+
+        It takes all stored samples ``(time, *item)`` and gives as many, of any item; None where there is no such step.
+        """
+        del stored
+        return None
+
+    def hertz(self) -> Mapping[str, tuple[float, float]]:
+        """Bands of frequency that its features are made of, by name: lower and upper edge in hertz."""
+        return {}
 
     def window(self, stored: Array) -> Array:
         """One record's stored slice as a window without its batch axis."""

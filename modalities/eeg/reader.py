@@ -1,6 +1,6 @@
 """The EEG sensor."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,14 +8,14 @@ import numpy as np
 from pydantic import Field
 
 from fusionkit.core.errors import ConfigError, DataError
-from fusionkit.core.framing import Frames
 from fusionkit.core.modality import FrontEnd, Modality
 from fusionkit.core.recording import Array, Recording, Stored
 from fusionkit.core.registry import modalities
 from fusionkit.data.recordings import SUFFIXES, Channel, at_rate, pick, read_recording
 
+from . import features
 from .figures import draw_topographies
-from .front_end import BANDS, DftFeatures, DifferentialEntropy, Microvolts, RawFeatures
+from .front_end import DftFeatures, DifferentialEntropy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,7 +54,7 @@ class EEG(Modality):
         channels: Annotated[list[str] | None, Field(min_length=1, description="names or globs, in order")] = None,
         sample_rate: Annotated[float | None, Field(gt=0, description="the rate files must have, hertz")] = None,
         resample: Annotated[bool, Field(description="bring other rates to sample_rate")] = False,
-        features: Annotated[DftFeatures | RawFeatures, Field(discriminator="kind")] = _DFT,
+        features: features.EEGFeatures = _DFT,
     ) -> None:
         if resample and sample_rate is None:
             raise ConfigError("resample needs a sample_rate to resample to, but there is none")
@@ -96,15 +96,17 @@ class EEG(Modality):
         """Channels and the samples of the longest record."""
         return (stored.item[0], stored.longest)
 
+    def whole(self, stored: Stored) -> Callable[[Array], Array] | None:
+        """Filters that must see the whole recording, where the features need some."""
+        return features.whole(self.features, stored)
+
+    def hertz(self) -> Mapping[str, tuple[float, float]]:
+        """Bands that the features are made of."""
+        return features.hertz(self.features)
+
     def front_end(self, stored: Stored) -> FrontEnd:
         """Differential entropy or microvolts, as the recipe says."""
-        assert stored.sample_rate is not None
-        if isinstance(self.features, RawFeatures):
-            return Microvolts(stored.item[0], stored.sample_rate)
-        options = self.features
-        frames = Frames.of_seconds(options.window, options.step, stored.sample_rate, stored.longest)
-        bands = BANDS[options.bands] if isinstance(options.bands, str) else options.bands
-        return DifferentialEntropy(stored.item[0], frames, bands, log=options.log, floor=options.floor)
+        return features.make_front_end(self.features, stored)
 
     def figures(self, features: Array, labels: Array, classes: Sequence[str], stored: Stored) -> "Mapping[str, Figure]":
         """Topographies of the mean feature per class and band; nothing where samples are the features."""

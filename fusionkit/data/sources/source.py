@@ -185,6 +185,17 @@ class Source(ABC):
     def fingerprint(self) -> str:
         """Changes with the table and the options; files that the table names are looked at by ``Cell.stamp``."""
 
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether a folder or file is such a source, told by names and headers alone."""
+        del path
+        return False
+
+    def notes(self, sensors: Mapping[str, SensorColumn]) -> list[str]:
+        """What whoever uses these sensors of it must know, a line each; the report shows them."""
+        del sensors
+        return []
+
     @property
     def title(self) -> str:
         """How errors call it."""
