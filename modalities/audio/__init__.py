@@ -5,6 +5,5 @@ from .augment import AudioShift as AudioShift
 from .augment import BandWarp as BandWarp
 from .augment import Gain as Gain
 from .augment import SpecAugment as SpecAugment
-from .compatibility import load_torchaudio as load_torchaudio
 from .front_end import LogMel as LogMel
 from .reader import Audio as Audio

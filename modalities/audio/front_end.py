@@ -9,11 +9,10 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
+from fusionkit.core.compatibility import load_torchaudio
 from fusionkit.core.errors import ConfigError
 from fusionkit.core.levels import FeatureShape
 from fusionkit.core.modality import FrontEnd
-
-from .compatibility import load_torchaudio
 
 
 class LogMel(FrontEnd):

@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 
+from fusionkit.core.compatibility import load_torchaudio
 from fusionkit.core.errors import DataError
 from fusionkit.core.modality import Modality
 from fusionkit.core.recording import Array, Recording, Stored
 from fusionkit.core.registry import modalities
 
-from .compatibility import load_torchaudio
 from .figures import draw_spectrograms
 from .front_end import LogMel
 

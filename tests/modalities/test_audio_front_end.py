@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from fusionkit.core.compatibility import load_torchaudio
 from fusionkit.core.errors import ConfigError
-from fusionkit.modalities.audio import LogMel, load_torchaudio
+from fusionkit.modalities.audio import LogMel
 from fusionkit.modalities.audio.front_end import dft_kernel, mel_filters
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 START = """
 import importlib.util, sys
@@ -20,7 +20,7 @@ load_torchaudio = module.load_torchaudio
 
 def run(code: str, *folders: Path) -> str:
     """What a fresh interpreter prints that sees ``folders`` before everything installed, and has no torch."""
-    file = str(ROOT / "modalities" / "audio" / "compatibility.py")
+    file = str(ROOT / "fusionkit" / "core" / "compatibility.py")
     start = START.format(folders=[*map(str, folders)], file=file)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", start + code], capture_output=True, text=True, check=False
@@ -44,7 +44,7 @@ def make_torchaudio(folder: Path, extension: str) -> Path:
 @pytest.fixture
 def installed():
     """The torchaudio of this environment, with its own extension or without."""
-    from fusionkit.modalities.audio.compatibility import load_torchaudio
+    from fusionkit.core.compatibility import load_torchaudio
 
     return load_torchaudio()
 
@@ -65,7 +65,7 @@ def test_the_installed_torchaudio_works_whole(installed):
 
 
 def test_asking_twice_gives_the_same_module(installed):
-    from fusionkit.modalities.audio.compatibility import load_torchaudio
+    from fusionkit.core.compatibility import load_torchaudio
 
     assert load_torchaudio() is installed
 
