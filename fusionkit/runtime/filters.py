@@ -107,6 +107,7 @@ class _Step(ABC):
     @abstractmethod
     def push(self, values: Array, lost: Array) -> tuple[Array, Array]: ...
 
+    @abstractmethod
     def reset(self) -> None:
         """Forget all samples."""
 
@@ -130,6 +131,9 @@ class _Mix(_Step):
         else:
             lost = np.zeros((len(values), len(self.matrix)), bool)
         return values @ self.matrix.T, lost
+
+    def reset(self) -> None:
+        """There are none that it remembers."""
 
 
 class _Memory(_Step):
