@@ -1,12 +1,13 @@
 """Maps of the scalp: mean feature of every band, and how each class departs from it."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fusionkit.core.recording import Array
+
+from .places import electrode_places, montage
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,38 +66,13 @@ def class_means(features: Array, labels: Array, classes: int) -> Array:
     return np.stack([_finite_mean(x, 0) for x in own])
 
 
-def electrode_places(channels: Sequence[str]) -> dict[int, str]:
-    """The channels whose cleaned name has a place in the 10-05 system: index and the system's name, each place once."""
-    known = {name.lower(): name for name in _montage().ch_names}
-    places: dict[int, str] = {}
-    for index, channel in enumerate(channels):
-        name = known.get(clean_name(channel).lower())
-        if name is not None and name not in places.values():
-            places[index] = name
-    return places
-
-
-def clean_name(channel: str) -> str:
-    """An electrode's bare name: ``EEG Fp1-Ref`` and ``Fp1.`` become Fp1; a derivation of two (``A2-A1``) stays."""
-    bare = re.sub(r"(?i)^\s*eeg[ _:-]*", "", channel).strip(" ._")
-    return re.sub(r"(?i)[-_ :](ref|le|avg|ave|ar|car|a1|a2|m1|m2|a1a2)$", "", bare) if bare[:1] not in "AMam" else bare
-
-
 def _placed(names: list[str]) -> Any:
     """MNE's description of electrodes, with their places in head coordinates."""
     import mne
 
     info = mne.create_info(names, 1.0, "eeg", verbose="ERROR")
-    info.set_montage(_montage(), verbose="ERROR")
+    info.set_montage(montage(), verbose="ERROR")
     return info
-
-
-def _montage() -> Any:
-    """The 10-05 system on MNE's template head, which MNE 1.13 renamed."""
-    import mne
-
-    names = mne.channels.get_builtin_montages()
-    return mne.channels.make_standard_montage("colin27_1005" if "colin27_1005" in names else "standard_1005")
 
 
 def _finite_mean(values: Array, axis: int) -> Array:

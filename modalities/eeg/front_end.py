@@ -2,11 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from fusionkit.core.errors import ConfigError
@@ -31,28 +30,6 @@ BANDS: Mapping[str, Mapping[str, tuple[float, float]]] = {
     },
 }
 _MICRO = 1e6  # files and windows hold volts
-
-
-class DftFeatures(BaseModel):
-    """Differential entropy of frequency bands, by a discrete Fourier transform of short windows."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    kind: Literal["dft"] = "dft"
-    window: Annotated[float, Field(gt=0, description="seconds of one step")] = 1.0
-    step: Annotated[float | None, Field(gt=0, description="seconds from step to step; default: window")] = None
-    bands: Annotated[
-        Literal["seed", "classic"] | dict[str, tuple[float, float]],
-        Field(description="a named set, or name: [low, high] in hertz, low inside and high outside"),
-    ] = "seed"
-    log: Annotated[Literal["e", 2], Field(description="base of the logarithm: nats (e) or bits (2)")] = "e"
-    floor: Annotated[float, Field(gt=0, description="least variance of a band, in square microvolts")] = 1e-6
-
-
-class RawFeatures(BaseModel):
-    """Every sample a step, in microvolts."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    kind: Literal["raw"] = "raw"
 
 
 class DifferentialEntropy(FrontEnd):

@@ -14,8 +14,8 @@ from fusionkit.core.registry import modalities
 from fusionkit.data.recordings import SUFFIXES, Channel, at_rate, pick, read_recording
 
 from . import features
+from .features import DftFeatures, mapped_bands
 from .figures import draw_topographies
-from .front_end import DftFeatures, DifferentialEntropy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -109,8 +109,6 @@ class EEG(Modality):
         return features.make_front_end(self.features, stored)
 
     def figures(self, features: Array, labels: Array, classes: Sequence[str], stored: Stored) -> "Mapping[str, Figure]":
-        """Topographies of the mean feature per class and band; nothing where samples are the features."""
-        front_end = self.front_end(stored)
-        if not isinstance(front_end, DifferentialEntropy):
-            return {}
-        return draw_topographies(features, labels, classes, stored.channels, front_end.bands)
+        """Topographies of the mean feature per class and band; nothing where there are no bands or no electrodes."""
+        bands = mapped_bands(self.features)
+        return draw_topographies(features, labels, classes, stored.channels, bands) if bands else {}

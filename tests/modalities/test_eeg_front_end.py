@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from fusionkit.core.errors import ConfigError
 from fusionkit.core.recording import Stored
 from fusionkit.modalities.eeg import EEG
-from fusionkit.modalities.eeg.front_end import BANDS, DftFeatures, RawFeatures
+from fusionkit.modalities.eeg.features import DftFeatures, RawFeatures
+from fusionkit.modalities.eeg.front_end import BANDS
 
 RATE = 200.0
 UV = 1e-6
