@@ -13,8 +13,9 @@ from jaxtyping import Int
 from pydantic import ValidationError
 
 from fusionkit.core.errors import DataError, did_you_mean
+from fusionkit.data.protocols import session_folds
 from fusionkit.data.records import ROLES, Records
-from fusionkit.data.split_options import PARTS, SplitOptions
+from fusionkit.data.split_options import PARTS, PER, SplitOptions
 
 __all__ = ["PARTS", "Fold", "Split", "SplitOptions", "make_split"]
 
@@ -23,7 +24,7 @@ Rows = Int[np.ndarray, "_"]
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Rows of a study, ascending; no row is in two parts."""
+    """Rows of a study, ascending; no row is in two parts, and some may be in none."""
 
     train: Rows
     validation: Rows
@@ -55,10 +56,18 @@ class Split:
         """Check the folds and hash them.
 
         Raises:
-            DataError: a part is empty, or a record is in two parts.
+            DataError: a part is empty, a record is in two parts, or it tests two folds, so that pooled scores would count
+                it twice.
         """
+        tested = np.full(len(records), -1)
         for number, fold in enumerate(folds):
             _check(fold, number, records)
+            again = fold.test[tested[fold.test] >= 0]
+            if again.size:
+                raise DataError(
+                    f"a record may test one fold, but {records.id[again[0]]!r} tests folds {tested[again[0]]} and {number}"
+                )
+            tested[fold.test] = number
         return cls(options, tuple(folds), records.id, _hash(_named(folds, records.id)))
 
     def save(self, path: Path) -> None:
@@ -133,6 +142,9 @@ def make_split(options: SplitOptions, records: Records, seed: int = 0) -> Split:
         folds = [_by_column(groups)]
     elif options.kind == "fixed":
         folds = [_fixed(groups)]
+    elif options.kind in PER:
+        made = enumerate(session_folds(options, records, groups.of_row))
+        folds = [groups.fold(number, test, train) for number, (train, test) in made]
     else:
         folds = [groups.fold(number, test) for number, test in enumerate(_test_groups(groups))]
     return Split.of(options, folds, records)
@@ -185,7 +197,7 @@ class _Groups:
 def _test_groups(groups: _Groups) -> list[Rows]:
     """The test groups of each fold where they are drawn."""
     options = groups.options
-    if options.kind == "leave_one_out":
+    if options.kind in ("leave_one_out", "leave_one_subject_out"):
         return [np.array([group]) for group in range(len(groups))]
     shuffled = groups.generator(0).permutation(len(groups))
     if options.kind == "holdout":

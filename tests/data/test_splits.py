@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fusionkit.core.errors import DataError, UnknownNameError
+from fusionkit.data.protocols import natural_order
 from fusionkit.data.records import Records
 from fusionkit.data.splits import Fold, Split, SplitOptions, make_split
 
@@ -79,6 +80,7 @@ drawn_strategy = st.one_of(
         by=st.sampled_from(["subject", "session", "trial", "recording", "record"]),
     ),
     st.builds(options, kind=st.just("leave_one_out"), by=st.sampled_from(["subject", "session", "speaker"])),
+    st.builds(options, kind=st.just("leave_one_subject_out"), validation=st.floats(0.1, 0.6)),
     st.builds(options, kind=st.just("within_subject"), by=st.sampled_from(["trial", "session", "record"])),
 )
 
@@ -97,7 +99,7 @@ def test_every_record_is_in_one_part_and_every_group_whole(records, how, seed):
         parts = [set(groups[part].tolist()) for part in fold.parts().values()]
         assert all(parts) and len(set.union(*parts)) == sum(map(len, parts))
         assert all(rows.dtype == np.int64 and (np.diff(rows) > 0).all() for rows in fold.parts().values())
-    if how.kind in ("k_fold", "leave_one_out"):
+    if how.kind in ("k_fold", "leave_one_out", "leave_one_subject_out"):
         tested = np.concatenate([fold.test for fold in split.folds])
         assert np.array_equal(np.sort(tested), np.arange(len(records)))
         sizes = [len(set(groups[fold.test].tolist())) for fold in split.folds]
@@ -405,3 +407,221 @@ def test_the_digest_changes_exactly_when_a_record_changes_sides():
     assert make_split(options(kind="fixed", **reordered), records, 7).digest == digest
     swapped = {"train": ["S0", "S2"], "validation": ["S1"], "test": ["S3"]}
     assert make_split(options(kind="fixed", **swapped), records, 0).digest != digest
+
+
+def seed(subjects=2, sessions=3, trials=15, windows=2):
+    """The structure of SEED: names that sort wrongly as text, and trials in no order."""
+    rows = [
+        (str(s), str(9 + n), str(t), f"{s}_{n}_{t}", "", "")
+        for s in range(9, 9 + subjects)
+        for n in range(sessions)
+        for t in range(1, trials + 1)
+        for _ in range(windows)
+    ]
+    return table(rows[::2] + rows[1::2])
+
+
+protocols = st.one_of(
+    st.builds(options, kind=st.just("cross_session"), per=st.sampled_from(["subject", "all"])),
+    st.builds(
+        options,
+        kind=st.sampled_from(["seed_9_6", "seed_v_3_fold"]),
+        per=st.sampled_from(["session", "subject", "all"]),
+        validation=st.floats(0.1, 0.6),
+    ),
+)
+
+
+def places(records, rows):
+    """Subject, session and trial number of some rows."""
+    return {(records.subject[row], records.session[row], int(records.trial[row])) for row in rows}
+
+
+@settings(max_examples=40, deadline=None)
+@given(how=protocols, number=st.integers(0, 3), subjects=st.integers(1, 3), sessions=st.integers(2, 3))
+def test_protocols_keep_trials_whole_and_test_every_record_at_most_once(how, number, subjects, sessions):
+    records = seed(subjects, sessions)
+    split = make_split(how, records, number)
+    trials = records.group("trial")
+    for fold in split.folds:
+        parts = [set(trials[rows].tolist()) for rows in fold.parts().values()]
+        assert all(parts) and len(set.union(*parts)) == sum(map(len, parts))
+    tested = np.concatenate([fold.test for fold in split.folds])
+    assert len(np.unique(tested)) == len(tested)
+    if how.kind != "seed_9_6":
+        assert len(tested) == len(records)
+
+
+@pytest.mark.parametrize(("per", "folds"), [("session", 6), ("subject", 2), ("all", 1)])
+def test_seed_9_6_trains_on_nine_trials_of_a_session_and_tests_on_six(per, folds):
+    records = seed()
+    split = make_split(options(kind="seed_9_6", per=per), records, 0)
+    assert len(split.folds) == folds
+    for fold in split.folds:
+        test, rest = places(records, fold.test), places(records, [*fold.train, *fold.validation])
+        assert {trial for *_, trial in test} == set(range(10, 16)) and {trial for *_, trial in rest} == set(
+            range(1, 10)
+        )
+        assert {place[:2] for place in test} == {place[:2] for place in rest}
+        assert len(places(records, fold.validation)) == int(0.2 * len(rest) + 0.5)
+    first = split.folds[0]
+    homes = {place[:2] for place in places(records, first.test)}
+    assert (
+        homes
+        == {
+            "session": {("9", "9")},
+            "subject": {("9", session) for session in ("9", "10", "11")},
+            "all": {(subject, session) for subject in ("9", "10") for session in ("9", "10", "11")},
+        }[per]
+    )
+
+
+def test_seed_9_6_gives_a_fold_for_every_subject_and_session_as_the_literature_reports_it():
+    assert options(kind="seed_9_6").per == "session"
+    split = make_split(options(kind="seed_9_6"), seed(15, 3, windows=1), 0)
+    assert len(split.folds) == 45 and all(len(fold.test) == 6 for fold in split.folds)
+
+
+@pytest.mark.parametrize(("per", "folds"), [("session", 18), ("subject", 6), ("all", 3)])
+def test_seed_v_tests_five_trials_of_every_session_in_turn(per, folds):
+    records = seed()
+    split = make_split(options(kind="seed_v_3_fold", per=per), records, 0)
+    assert len(split.folds) == folds
+    for number, fold in enumerate(split.folds):
+        first = 5 * (number % 3) + 1
+        test, rest = places(records, fold.test), places(records, [*fold.train, *fold.validation])
+        assert {trial for *_, trial in test} == set(range(first, first + 5))
+        assert {trial for *_, trial in rest} == set(range(1, 16)) - set(range(first, first + 5))
+        assert {place[:2] for place in test} == {place[:2] for place in rest}
+    assert options(kind="seed_v_3_fold").per == "subject"
+
+
+def test_cross_session_tests_each_session_of_a_subject_on_its_others():
+    records = seed()
+    split = make_split(options(kind="cross_session"), records, 0)
+    homes = [{place[:2] for place in places(records, fold.test)} for fold in split.folds]
+    assert homes == [{(subject, session)} for subject in ("9", "10") for session in ("9", "10", "11")]
+    for fold, ((subject, session),) in zip(split.folds, homes, strict=True):
+        rest = {place[:2] for place in places(records, [*fold.train, *fold.validation])}
+        assert rest == {(subject, other) for other in ("9", "10", "11") if other != session}
+        assert len(places(records, fold.validation)) == 6  # trials of 30
+
+
+def test_cross_session_over_all_subjects_goes_by_the_rank_of_their_sessions():
+    rows = [("S2", f"{day}", f"{t}", "", "", "") for day in (20240109, 20231201) for t in range(3)]
+    rows += [("S10", f"{day}", f"{t}", "", "", "") for day in (8, 9, 10) for t in range(3)]
+    records = table(rows)
+    split = make_split(options(kind="cross_session", per="all"), records, 0)
+    tested = [{place[:2] for place in places(records, fold.test)} for fold in split.folds]
+    assert tested == [{("S2", "20231201"), ("S10", "8")}, {("S2", "20240109"), ("S10", "9")}, {("S10", "10")}]
+    assert all(len(np.concatenate(list(fold.parts().values()))) == len(records) for fold in split.folds)
+
+
+def test_cross_session_without_trials_validates_on_a_whole_session():
+    records = table([("S0", session, "", "", "", "") for session in "abc" for _ in range(4)])
+    for fold in make_split(options(kind="cross_session"), records, 0).folds:
+        assert {len(rows) for rows in fold.parts().values()} == {4}
+
+
+def test_leave_one_subject_out_is_leave_one_out_by_subject():
+    records = lab()
+    named, plain = (make_split(options(kind=kind), records, 3) for kind in ("leave_one_subject_out", "leave_one_out"))
+    assert named.digest == plain.digest and named.options.by == "subject"
+
+
+def test_protocols_are_the_same_on_every_machine_process_and_hash_seed():
+    code = (
+        "import hashlib\n"
+        "from fusionkit.data.records import Records\n"
+        "from fusionkit.data.splits import SplitOptions, make_split\n"
+        "rows = [{'id': f'{s}_{n}_{t}', 'subject': str(s), 'session': str(n), 'trial': str(t)}\n"
+        "        for s in range(1, 12) for n in range(1, 4) for t in range(1, 16)]\n"
+        "records, digests = Records.of(rows), []\n"
+        "for how in ({'kind': 'leave_one_subject_out'}, {'kind': 'cross_session'},\n"
+        "            {'kind': 'cross_session', 'per': 'all'}, {'kind': 'seed_9_6'}, {'kind': 'seed_9_6', 'per': 'all'},\n"
+        "            {'kind': 'seed_v_3_fold'}, {'kind': 'k_fold'}, {'kind': 'within_subject'}, {'kind': 'holdout'}):\n"
+        "    digests.append(make_split(SplitOptions(**how), records, 1).digest)\n"
+        "print(hashlib.sha256(''.join(digests).encode()).hexdigest())\n"
+    )
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for hash_seed in ("0", "1", "4294967295")
+    ]
+    seen = {run.communicate()[0].strip() for run in runs}
+    assert seen == {"f747934343050828e847294ff6dbcad6163d2dc3c98b873844cf8846e9f53406"}
+
+
+@pytest.mark.parametrize(
+    ("given", "records", "message"),
+    [
+        ({"kind": "cross_session"}, lab(), "two sessions or more of every subject, but subject 'S0' has one: ''"),
+        ({"kind": "cross_session", "by": "session"}, seed(2, 2), "fold 0 leaves 1 of 4 groups by session for both"),
+        ({"kind": "cross_session", "by": "speaker"}, lab(), "within one session, but a group by speaker lies in"),
+        ({"kind": "seed_9_6"}, lab(), "row 1: .* named by their number, but that of record 'r000' is 't0'"),
+        ({"kind": "seed_9_6"}, seed(trials=12), "session '9' of subject '9' lacks 13, 14, 15"),
+        ({"kind": "seed_v_3_fold"}, seed(trials=16), "trials 1 to 15 of every session, but .* has also 16"),
+        (
+            {"kind": "seed_v_3_fold"},
+            table([("S0", "1", name, "", "", "") for name in [*map(str, range(1, 16)), "07"]]),
+            "session '1' of subject 'S0' has two names for 7",
+        ),
+    ],
+)
+def test_what_a_protocol_cannot_be_made_of_is_refused_in_a_line(given, records, message):
+    with pytest.raises(DataError, match=message) as caught:
+        make_split(options(**given), records, 0)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"kind": "seed_9_6", "per": "trial"}, "session"),
+        ({"kind": "cross_session", "per": "session"}, "takes per subject or all, but got 'session'"),
+        ({"kind": "holdout", "per": "all"}, "a holdout split takes no per, but got 'all'"),
+        ({"kind": "seed_9_6", "by": "session"}, "a seed_9_6 split goes by trial, but by is 'session'"),
+        ({"kind": "leave_one_subject_out", "by": "trial"}, "goes by subject, but by is 'trial'"),
+        ({"kind": "cross_session", "by": "subject"}, "a cross_session split divides a subject's groups"),
+        ({"kind": "seed_9_6", "test": 0.5}, "takes no test, but got 0.5"),
+    ],
+)
+def test_options_of_protocols_are_checked(given, message):
+    with pytest.raises(ValidationError, match=message):
+        options(**given)
+
+
+def test_protocols_show_what_gets_a_model_and_survive_saving(tmp_path):
+    shown = options(kind="seed_9_6").model_dump(exclude_none=True)
+    assert shown == {"kind": "seed_9_6", "by": "trial", "per": "session", "validation": 0.2}
+    records = seed(1, 2)
+    for kind in ("cross_session", "seed_9_6", "seed_v_3_fold"):
+        split = make_split(options(kind=kind), records, 5)
+        split.save(tmp_path / "split.json")
+        again = Split.load(tmp_path / "split.json", records)
+        assert again.digest == split.digest and again.options == split.options
+
+
+def test_a_record_that_tests_two_folds_is_refused():
+    records = lab(subjects=2, trials=2)
+    rows = [np.array([row], dtype=np.int64) for row in range(4)]
+    with pytest.raises(DataError, match="'r002' tests folds 0 and 1"):
+        Split.of(options(kind="holdout"), [Fold(rows[0], rows[1], rows[2]), Fold(rows[1], rows[3], rows[2])], records)
+
+
+@pytest.mark.parametrize(
+    ("names", "ordered"),
+    [
+        (["s10", "s2", "s1"], ["s1", "s2", "s10"]),
+        (["s1", "s"], ["s", "s1"]),
+        (["01", "1", "b", ""], ["", "01", "1", "b"]),
+        (["a2b10", "a2b9"], ["a2b9", "a2b10"]),
+    ],
+)
+def test_natural_order_takes_digits_for_numbers(names, ordered):
+    assert sorted(names, key=natural_order) == ordered
