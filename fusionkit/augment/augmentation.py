@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from fusionkit.core.levels import Features, Window
+from fusionkit.core.recording import Stored
 
 
 class Augmentation(nn.Module, ABC):
@@ -24,6 +25,14 @@ class Augmentation(nn.Module, ABC):
 
     kind: ClassVar[str]
     level: ClassVar[Literal["features", "window"]]
+
+    def bind(self, stored: Stored) -> None:
+        """Learn of the sensor that it changes (its rate, its channels): called once, before any batch.
+
+        Raises:
+            ConfigError: it cannot change such a sensor.
+        """
+        del stored
 
 
 class WindowAugmentation(Augmentation):

@@ -1,6 +1,6 @@
 """White noise on the channels of a time series."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -9,13 +9,14 @@ from fusionkit.core.levels import Window
 from fusionkit.core.registry import augment
 
 from .augmentation import WindowAugmentation, choose, normal
+from .series import Probability, across, centre, real_samples
 
 
 @augment.register("channel_noise")
 class ChannelNoise(WindowAugmentation):
     """Add white noise to every channel of a time series, in proportion to the channel's own standard deviation.
 
-    For EEG and any signal ``(batch, channel, time)``. A vector, one sample per channel, has no deviation and stays
+    For EEG and any signal ``(batch, *item, time)``. A vector, one sample per channel, has no deviation and stays
     as it is.
 
     Args:
@@ -23,13 +24,11 @@ class ChannelNoise(WindowAugmentation):
         probability: share of samples that are changed.
     """
 
-    axes: ClassVar[int] = 2
-
     def __init__(
         self,
         *,
         spread: Annotated[float, Field(gt=0, description="noise over signal, standard deviations")] = 0.1,
-        probability: Annotated[float, Field(ge=0, le=1, description="share of samples that are changed")] = 0.5,
+        probability: Probability = 0.5,
     ) -> None:
         super().__init__()
         self.spread = spread
@@ -38,12 +37,10 @@ class ChannelNoise(WindowAugmentation):
     def forward(self, stream: Window, generator: torch.Generator | None = None) -> Window:
         """Add noise to the real samples of one batch."""
         values = stream.values
-        chosen = choose(values.shape[0], self.probability, values, generator)
+        chosen = choose(len(values), self.probability, values, generator)
         noise = normal(tuple(values.shape), values, generator)
-        real = (torch.arange(values.shape[2], device=values.device) < stream.length[:, None])[:, None]
-        count = stream.length.clamp_min(1)[:, None, None]
-        mean = torch.where(real, values, torch.zeros_like(values)).sum(2, keepdim=True) / count
-        deviation = torch.where(real, values - mean, torch.zeros_like(values))
-        std = (deviation.square().sum(2, keepdim=True) / count).sqrt()
-        changed = values + self.spread * std * noise
-        return stream._replace(values=torch.where(real & chosen[:, None, None], changed, values))
+        centred, _ = centre(stream)
+        count = across(stream.length.clamp_min(1), values)
+        std = (centred.square().sum(-1, keepdim=True) / count).sqrt()
+        changed = across(real_samples(stream) & chosen[:, None], values)
+        return stream._replace(values=torch.where(changed, values + self.spread * std * noise, values))

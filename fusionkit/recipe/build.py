@@ -1,9 +1,10 @@
 """From a checked recipe to built parts. Components never see a recipe: they get built parts and plain values."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
+from fusionkit.augment.augmentation import Augmentation
 from fusionkit.core import registry
 from fusionkit.core.errors import ConfigError, located
 from fusionkit.core.levels import FeatureShape
@@ -12,7 +13,7 @@ from fusionkit.fusion.graph import Graph
 from fusionkit.fusion.model import FusionModel
 from fusionkit.heads.gate import TaskHeads
 from fusionkit.heads.task import Task
-from fusionkit.recipe.sections import Recipe
+from fusionkit.recipe.sections import Choice, Recipe
 
 
 def build_modalities(recipe: Recipe) -> dict[str, Modality]:
@@ -126,13 +127,21 @@ def build_model(
         branch_heads={name: _build_heads(recipe, merged, dim) for name in branches},
         heads={name: _build_heads(recipe, read, dim) for name, read in direct.items()},
         augmentations={
-            name: [registry.augment.build(entry.kind, entry.options) for entry in entries]
-            for name, entries in recipe.augment.items()
+            name: _build_augmentations(name, entries, stored[name]) for name, entries in recipe.augment.items()
         },
         modality_dropout=recipe.train.modality_dropout if len(graph.modalities) > 1 else 0.0,
         standardise=[name for name, entry in recipe.modalities.items() if entry.normalise.kind != "none"],
         value_tasks=[name for name, task in tasks.items() if task.outcome == "value"],
     )
+
+
+def _build_augmentations(name: str, entries: Sequence[Choice], stored: Stored) -> list[Augmentation]:
+    made: list[Augmentation] = []
+    for place, entry in enumerate(entries):
+        with located(f"augment.{name}.{place}"):
+            made.append(registry.augment.build(entry.kind, entry.options))
+            made[-1].bind(stored)
+    return made
 
 
 def _readers(

@@ -6,3 +6,4 @@ from .augment import FeatureNoise as FeatureNoise
 from .augment import SignFlip as SignFlip
 from .augment import TimeShift as TimeShift
 from .reader import EEG as EEG
+from .symmetry import Symmetry as Symmetry

@@ -1,30 +1,28 @@
 """Changes of EEG batches that leave the state of the brain what it was; all on the batch's device."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from jaxtyping import Bool
 from pydantic import Field
 from torch import Tensor
 
-from fusionkit.augment.augmentation import FeatureAugmentation, WindowAugmentation, choose, normal, uniform
+from fusionkit.augment.augmentation import FeatureAugmentation, choose, normal, uniform
+from fusionkit.augment.series import Probability, SeriesAugmentation, across, take
 from fusionkit.core.levels import Features, Window, valid
 from fusionkit.core.registry import augment
 
-Probability = Annotated[float, Field(ge=0, le=1, description="share of samples that are changed")]
 Share = Annotated[float, Field(ge=0, lt=1, description="share of channels that are lost; one always stays")]
 
 
 @augment.register("eeg_shift")
-class TimeShift(WindowAugmentation):
+class TimeShift(SeriesAugmentation):
     """Roll a window in time, all channels together; what leaves at one end comes in at the other.
 
     Args:
         most: largest shift either way, as a share of the real samples.
         probability: share of samples that are changed.
     """
-
-    axes: ClassVar[int] = 2
 
     def __init__(
         self,
@@ -39,25 +37,23 @@ class TimeShift(WindowAugmentation):
     def forward(self, stream: Window, generator: torch.Generator | None = None) -> Window:
         """Shift one batch; padding stays where it is."""
         values, length = stream.values, stream.length.clamp_min(1)
-        batch, channels, time = values.shape
+        batch, time = len(values), values.shape[-1]
         chosen = choose(batch, self.probability, values, generator)
         turn = uniform((batch,), values, generator) * 2 - 1
         shift = torch.where(chosen, (turn * self.most * length).round().long(), 0)
         step = torch.arange(time, device=values.device).expand(batch, time)
         source = torch.where(step < length[:, None], (step - shift[:, None]) % length[:, None], step)
-        return stream._replace(values=values.gather(2, source[:, None].expand(-1, channels, -1)))
+        return stream._replace(values=take(values, source))
 
 
 @augment.register("eeg_channel_dropout")
-class ChannelDropout(WindowAugmentation):
+class ChannelDropout(SeriesAugmentation):
     """Silence some channels for the whole window, as an electrode that came off.
 
     Args:
         share: share of channels that are lost.
         probability: share of samples that are changed.
     """
-
-    axes: ClassVar[int] = 2
 
     def __init__(self, *, share: Share = 0.1, probability: Probability = 0.5) -> None:
         super().__init__()
@@ -67,19 +63,18 @@ class ChannelDropout(WindowAugmentation):
     def forward(self, stream: Window, generator: torch.Generator | None = None) -> Window:
         """Drop channels of one batch."""
         lost = _lost(stream.values, stream.values.shape[1], self.share, self.probability, generator)
-        values = torch.where(lost[:, :, None], torch.zeros_like(stream.values), stream.values)
+        lost = lost.reshape(*lost.shape, *(1,) * (stream.values.ndim - 2))
+        values = torch.where(lost, torch.zeros_like(stream.values), stream.values)
         return stream._replace(values=values)
 
 
 @augment.register("eeg_sign_flip")
-class SignFlip(WindowAugmentation):
+class SignFlip(SeriesAugmentation):
     """Turn the polarity of all channels of a window together: spectra and correlations stay what they were.
 
     Args:
         probability: share of samples that are changed.
     """
-
-    axes: ClassVar[int] = 2
 
     def __init__(self, *, probability: Probability = 0.5) -> None:
         super().__init__()
@@ -87,8 +82,8 @@ class SignFlip(WindowAugmentation):
 
     def forward(self, stream: Window, generator: torch.Generator | None = None) -> Window:
         """Flip some samples of one batch."""
-        chosen = choose(stream.values.shape[0], self.probability, stream.values, generator)
-        return stream._replace(values=torch.where(chosen[:, None, None], -stream.values, stream.values))
+        chosen = choose(len(stream.values), self.probability, stream.values, generator)
+        return stream._replace(values=torch.where(across(chosen, stream.values), -stream.values, stream.values))
 
 
 @augment.register("eeg_feature_noise")
