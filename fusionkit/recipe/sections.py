@@ -125,6 +125,12 @@ class TrainSection(Section):
     modality_dropout: float = Field(
         0.2, ge=0, lt=1, description="chance that a sensor vanishes from a training sample (never the last one)"
     )
+    mixup: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="alpha of mixup, which trains on mixtures of two records and their labels; 0 means none",
+    )
     device: Annotated[str, AfterValidator(_device)] = Field("auto", description="auto, cpu, mps, cuda or cuda:N")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of the forward pass in training")
     single_sensors: bool = Field(True, description="also train every sensor alone, to compare with")

@@ -91,7 +91,8 @@ def train_fold(
         chunks = torch.split(torch.from_numpy(fold.train), 256)
         generator = torch.Generator().manual_seed(derive_seed("fit", seed))
         model.fit(lambda: (loader.batch(chunk) for chunk in chunks), generator)
-    objective = TaskObjective(model, tasks, {name: entry.weight for name, entry in recipe.tasks.items()})
+    weights = {name: entry.weight for name, entry in recipe.tasks.items()}
+    objective = TaskObjective(model, tasks, weights, mixup=settings.mixup)
     held_out = fold.validation[~material.excluded[fold.validation]]
     listener = listener or Listener()
     named = partial(_name_rows, material.study.records)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, distributed, nn
 
+from fusionkit.augment.mixup import Mixture, mix
 from fusionkit.core.levels import Batch
 from fusionkit.fusion.model import FusionModel, Output
 from fusionkit.heads.task import Task
@@ -21,34 +22,55 @@ class TaskObjective(nn.Module):
         model: the fusion model.
         tasks: the tasks, fitted to the training labels.
         weights: weight of each task.
+        mixup: alpha of `mix`, which mixes training batches; 0 leaves them as they are.
     """
 
-    def __init__(self, model: FusionModel, tasks: Mapping[str, Task], weights: Mapping[str, float]) -> None:
+    def __init__(
+        self, model: FusionModel, tasks: Mapping[str, Task], weights: Mapping[str, float], *, mixup: float = 0.0
+    ) -> None:
         super().__init__()
         self.model = model
         self.tasks = dict(tasks)
         self.weights = dict(weights)
+        self.mixup = mixup
         self.learned = {
             name for name, merge in model.merges.items() if any(p.requires_grad for p in merge.parameters())
         }
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Float[Tensor, ""]:
-        """The loss of one batch."""
-        return self.combine(self.model(batch.inputs, generator), batch.targets)
+        """The loss of one batch; ``generator`` is for training alone."""
+        if generator is None or not self.mixup:
+            return self.combine(self.model(batch.inputs, generator), batch.targets)
+        mixture = mix(batch.inputs, self.mixup, generator)
+        return self.combine(self.model(mixture.inputs, generator), batch.targets, mixture)
 
-    def combine(self, output: Output, targets: Mapping[str, Tensor]) -> Float[Tensor, ""]:
-        """The loss of an output that was computed before."""
+    def combine(
+        self, output: Output, targets: Mapping[str, Tensor], mixture: Mixture | None = None
+    ) -> Float[Tensor, ""]:
+        """The loss of an output that was computed before, of records as they are or of a mixture of them."""
         total = output.auxiliary
         for name, task in self.tasks.items():
             target = targets[name]
             merged = name in self.model.merges
             if not merged or name in self.learned:
-                total = total + self.weights[name] * _mean(*task.loss(output.decisions[name].float(), target))
+                loss = _mean(*_loss(task, output.decisions[name].float(), target, mixture))
+                total = total + self.weights[name] * loss
             for branch, decisions in output.branches.items() if merged else ():
-                seen = _hide(target, output.seen[branch])
-                loss = _mean(*task.loss(decisions[name].float(), seen))
+                seen = output.seen[branch]
+                loss = _mean(*_loss(task, decisions[name].float(), target, mixture, seen))
                 total = total + self.weights[name] * loss / len(output.branches)
         return total
+
+
+def _loss(
+    task: Task, decision: Tensor, target: Tensor, mixture: Mixture | None, seen: Bool[Tensor, " batch"] | None = None
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Sums of losses and of their weights; of a mixture, those of both labels by their shares."""
+    loss, weight = task.loss(decision, target if seen is None else _hide(target, seen))
+    if mixture is None:
+        return loss, weight
+    other, other_weight = _loss(task, decision, target[mixture.partner], None, seen)
+    return torch.lerp(other, loss, mixture.share), torch.lerp(other_weight, weight, mixture.share)
 
 
 def _hide(target: Tensor, seen: Bool[Tensor, " batch"]) -> Tensor:
