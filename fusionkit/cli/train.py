@@ -27,6 +27,7 @@ def train(
     from fusionkit.cli.tables import print_scores
     from fusionkit.evaluation.summary import summarise, write_summary
     from fusionkit.recipe.load import load_recipe
+    from fusionkit.recipe.streaming import refuse_bundles
     from fusionkit.training.parallel import joined
     from fusionkit.training.run import train as run_recipe
 
@@ -44,7 +45,9 @@ def train(
             from fusionkit.evaluation.report import write_report
 
             made.append(write_report(run, summary))
-        if export:
+        if export and (reason := refuse_bundles(read)) is not None:
+            screen.print(f"note: no bundle: {reason}")
+        elif export:
             from fusionkit.export.run import export_run
 
             path = run.folder / "model.fusion"

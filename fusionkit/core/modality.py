@@ -92,6 +92,10 @@ class Modality(ABC):
         """Bands of frequency that its features are made of, by name: lower and upper edge in hertz."""
         return {}
 
+    def ahead(self) -> list[str]:
+        """What of its options looks ahead in time, a line each; a stream cannot do that."""
+        return []
+
     def window(self, stored: Array) -> Array:
         """One record's stored slice as a window without its batch axis."""
         return stored

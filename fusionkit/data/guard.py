@@ -1,6 +1,7 @@
 """Nothing of the same signal on two sides of a split, unless the recipe says why."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,18 +24,23 @@ class _Finding:
     note: bool = False  # worth saying, but no leak
 
 
-def check_straddling(split: Split, study: Study, allow_leakage: str | None = None) -> list[str]:
+def check_straddling(
+    split: Split, study: Study, allow_leakage: str | None = None, smoothed: Mapping[str, Sides] | None = None
+) -> list[str]:
     """Refuse a split that puts one signal on two sides.
 
     Refused are windows that share stored samples, records of one trial, records of one recording (except in a
     split by trial, where trials of one recording may part), and one signal stored under two names. Where a record
-    has no recording name, a sensor with time takes its stored recording for that. Texts and single vectors that
+    has no recording name, a sensor with time takes its stored recording for that. So are records whose features are
+    smoothed as one sequence: they are near-copies. Texts and single vectors that
     are merely equal are no leak, and only mentioned. Costs a sort of the intervals per sensor, and per fold a pass.
 
     Args:
         split: the folds.
         study: what they were made for.
         allow_leakage: why it is all right this time; then findings come back as warnings.
+        smoothed: by sensor whose features are smoothed across records, the number of each record's sequence; -1 for
+            none.
 
     Returns:
         One warning per rule and sensor, with the first pair of records it concerns.
@@ -49,7 +55,8 @@ def check_straddling(split: Split, study: Study, allow_leakage: str | None = Non
     checks = [_Intervals(name, sensor) for name, sensor in study.sensors.items()]
     for number, fold in enumerate(split.folds):
         sides = _sides(fold, len(study.records))
-        for finding in _findings(study, split, checks, sides):
+        together = _smoothed(smoothed or {}, sides)
+        for finding in itertools.chain(_findings(study, split, checks, sides), together):
             pair = " and ".join(
                 f"{study.records.id[r]!r} ({PARTS[sides[r] - 1]})" for r in (finding.first, finding.second)
             )
@@ -91,6 +98,13 @@ def _findings(study: Study, split: Split, checks: "list[_Intervals]", sides: Sid
         if split.options.by != "trial":
             yield from intervals.parted(np.where(named["recording"], 0, sides))
         yield from intervals.copied(sides)
+
+
+def _smoothed(smoothed: Mapping[str, Sides], sides: Sides) -> Iterator[_Finding]:
+    for name, group in smoothed.items():
+        if (pair := _straddling(group, sides)) is not None:
+            rule = "records whose features are smoothed as one sequence may not straddle a split"
+            yield _Finding(rule, name, *pair, f"are smoothed together ({name})")
 
 
 def _straddling(group: Sides, sides: Sides) -> tuple[int, int] | None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from fusionkit.core.errors import ConfigError
 from fusionkit.core.levels import Batch, Features, Window
 from fusionkit.core.modality import Array, Modality
+from fusionkit.data.alignment import Alignment
 from fusionkit.data.features import CachedFeatures, Windows
 from fusionkit.data.normalisation import Statistics
 from fusionkit.data.study import Study
@@ -31,11 +32,13 @@ class LoaderInput:
         source: cached features, which give `Features`; or a modality, whose windows give `Window`.
         statistics: normalise features on loading; go along with windows, for the front end to use.
         sensor: name of the study's sensor; by default the input's own name.
+        alignment: what windows are multiplied by; features were made of aligned ones.
     """
 
     source: CachedFeatures | Modality
     statistics: Statistics | None = None
     sensor: str | None = None
+    alignment: Alignment | None = None
 
 
 class Loader:
@@ -153,7 +156,7 @@ class _WindowColumn:
     def __init__(self, name: str, study: Study, given: LoaderInput, device: torch.device) -> None:
         assert isinstance(given.source, Modality)
         sensor = study.sensor(given.sensor or name)
-        self._windows = Windows(name, sensor, given.source)
+        self._windows = Windows(name, sensor, given.source, given.alignment)
         self._device, self._count = device, len(sensor.offset)
         self.nbytes = self._count * self._windows.nbytes
         self._present = _PerRecord(torch.from_numpy(sensor.present), device)

@@ -1,10 +1,8 @@
 """Statistics of a recording, a subject or a calibration segment, which features are normalised by."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cached_property
-from pathlib import PurePath
 from typing import Annotated, Literal
 
 import numpy as np
@@ -15,9 +13,11 @@ from pydantic_core import PydanticCustomError
 
 from fusionkit.core.errors import DataError
 from fusionkit.core.modality import Array, FrontEnd, Modality
+from fusionkit.data.alignment import Alignment
 from fusionkit.data.features import CPU, CachedFeatures, Windows, run_front_end
-from fusionkit.data.records import Records
-from fusionkit.data.study import StoredSensor, Study
+from fusionkit.data.segments import Over, Segment, find_segments, overlapping, sensor_groups, time_order
+from fusionkit.data.study import Study
+from fusionkit.runtime.statistics import RunningStatistics, spread
 
 CHUNK_BYTES = 2**25
 
@@ -27,7 +27,9 @@ class NormaliseOptions(BaseModel):
 
     `training`: the training records (fitted in the model, once a fold). `subject` and `recording`: all records of
     each subject or stored recording, without their labels, which is transductive. `calibration`: the first
-    ``seconds`` of a recording of each subject, which works in a closed loop. `none`: features stay as they are.
+    ``seconds`` of a recording of each subject (or of each recording), which works in a closed loop; with ``update``,
+    they go on with every record of it in order of time, each of which is normalised by what came before. `none`:
+    features stay as they are.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,17 +42,25 @@ class NormaliseOptions(BaseModel):
         str | None,
         Field(description="calibration: pattern of the recording's name, such as '*_rest'; default: the first one"),
     ] = None
+    over: Annotated[
+        Over | None, Field(description="calibration: who has a segment, each subject (default) or each recording")
+    ] = None
+    update: Annotated[bool | None, Field(description="calibration: go on with every later record (default: false)")] = (
+        None
+    )
 
     @model_validator(mode="after")
     def _fits_the_kind(self) -> "NormaliseOptions":
         calibrates = self.kind == "calibration"
         if calibrates and self.seconds is None:
             raise PydanticCustomError("normalise", "calibration needs seconds")
-        for name in ("seconds", "recording"):
+        for name in ("seconds", "recording", "over", "update"):
             if not calibrates and getattr(self, name) is not None:
                 raise PydanticCustomError(
                     "normalise", "only calibration takes {name}, but kind is {kind}", {"name": name, "kind": self.kind}
                 )
+        if self.recording is not None and self.over == "recording":
+            raise PydanticCustomError("normalise", "recording chooses one of a subject's, but over is recording")
         return self
 
 
@@ -93,9 +103,11 @@ def statistics(
     modality: Modality,
     front_end: FrontEnd,
     *,
+    alignment: Alignment | None = None,
+    smooth: Callable[[Array], Array] | None = None,
     device: torch.device = CPU,
 ) -> Statistics | None:
-    """Statistics of one sensor's features; None for kinds ``none`` and ``training``.
+    """Statistics of one sensor's features, NaN not counted; None for kinds ``none`` and ``training``.
 
     Args:
         options: where they come from.
@@ -104,6 +116,8 @@ def statistics(
         sensor_name: which sensor.
         modality: makes a window of a calibration segment.
         front_end: makes features of it.
+        alignment: what its samples are multiplied by first.
+        smooth: what is done to the steps of a calibration segment, where features are smoothed across records.
         device: where the front end runs.
 
     Raises:
@@ -111,8 +125,8 @@ def statistics(
     """
     sensor = study.sensor(sensor_name)
     if options.kind == "calibration":
-        windows = Windows(sensor_name, sensor, modality)
-        return _calibrate(options, study, windows, front_end, cached.values.shape[2:], device)
+        windows = Windows(sensor_name, sensor, modality, alignment)
+        return _calibrate(options, study, windows, front_end, cached, smooth, device)
     if options.kind in ("none", "training"):
         return None
     recording = np.asarray(sensor.recording)
@@ -162,11 +176,8 @@ def warn_of_erased_labels(
 def _group_statistics(cached: CachedFeatures, group: Int[np.ndarray, " record"]) -> tuple[Array, Array]:
     """Mean and standard deviation of each group's real steps, in two passes; the row after the last is 0 and 1."""
     groups, shape = int(group.max(initial=-1)) + 1, cached.values.shape
-    count = np.zeros(groups)
-    np.add.at(count, group[group >= 0], cached.steps[group >= 0])
-    count = np.maximum(count, 1)[:, None, None]
     mean = np.zeros((groups, *shape[2:]))
-    square = np.zeros_like(mean)
+    square, count = np.zeros_like(mean), np.zeros_like(mean)
     chunk = max(1, CHUNK_BYTES // max(1, 8 * int(np.prod(shape[1:]))))
     for second in (False, True):
         for start in range(0, shape[0], chunk):
@@ -174,22 +185,22 @@ def _group_statistics(cached: CachedFeatures, group: Int[np.ndarray, " record"])
             rows = np.flatnonzero(mine >= 0)
             mine = mine[rows]
             values = np.asarray(cached.values[start : start + chunk], np.float64)[rows]
+            real = (np.arange(shape[1]) < cached.steps[start : start + chunk][rows, None])[:, :, None, None]
+            real = real & ~np.isnan(values)
             if second:
                 values -= mean[mine][:, None]
                 values *= values
-            values *= (np.arange(shape[1]) < cached.steps[start : start + chunk][rows, None])[:, :, None, None]
-            np.add.at(square if second else mean, mine, values.sum(1))
+            else:
+                np.add.at(count, mine, real.sum(1))
+            np.add.at(square if second else mean, mine, np.where(real, values, 0).sum(1))
         if not second:
-            mean /= count
-    return _finish(mean, np.sqrt(square / count))
-
-
-def _finish(mean: Array, deviation: Array) -> tuple[Array, Array]:
-    """Leave the scale of what does not vary, add the row of records without statistics."""
-    one = (1, *mean.shape[1:])
-    shift = np.concatenate([mean, np.zeros(one)])
-    scale = np.concatenate([np.where(deviation > 1e-6 * np.abs(mean), deviation, 1.0), np.ones(one)])
-    return shift.astype(np.float32), scale.astype(np.float32)
+            mean /= np.maximum(count, 1)
+    one = (1, *shape[2:])
+    scale = spread(mean, np.sqrt(square / np.maximum(count, 1)))
+    return (
+        np.concatenate([mean, np.zeros(one)]).astype(np.float32),
+        np.concatenate([scale, np.ones(one, np.float32)]),
+    )
 
 
 def _calibrate(
@@ -197,71 +208,54 @@ def _calibrate(
     study: Study,
     windows: Windows,
     front_end: FrontEnd,
-    shape: tuple[int, ...],
+    cached: CachedFeatures,
+    smooth: Callable[[Array], Array] | None,
     device: torch.device,
 ) -> Statistics:
-    sensor, name, seconds = windows.sensor, windows.name, options.seconds
+    sensor, name, seconds, over = windows.sensor, windows.name, options.seconds, options.over or "subject"
     assert seconds is not None
-    if sensor.stored.sample_rate is None:
-        raise DataError(f"a sensor must have time to be calibrated by its first {seconds:g} s, but {name} has none")
-    samples = round(seconds * sensor.stored.sample_rate)
-    subjects = study.records.group("subject")
-    names = study.records.group_names("subject")
-    mean, deviation = np.zeros((len(names), *shape)), np.ones((len(names), *shape))
-    used = np.zeros(len(study.records), np.bool_)
-    for subject, subject_name in enumerate(names):
-        rows = np.flatnonzero((subjects == subject) & sensor.present)
-        if not rows.size:
+    segments = find_segments(name, sensor, study.records, seconds, options.recording, over)
+    used = overlapping(segments, sensor)
+    groups = np.where(sensor.present, sensor_groups(over, sensor, study.records), -1)
+    count = len(groups) if options.update else int(groups.max(initial=-1)) + 1
+    shift, scale = (np.full((count + 1, *cached.values.shape[2:]), fill, np.float32) for fill in (0, 1))
+    order = time_order(sensor)
+    for segment in segments:
+        running = RunningStatistics(cached.values.shape[2:])
+        features = _segment_features(segment, windows, front_end, seconds, device)
+        running.update(features if smooth is None else smooth(features))
+        if not options.update:
+            shift[segment.group], scale[segment.group] = running.shift, running.scale
             continue
-        recording = _calibration_recording(options, study.records, sensor, rows)
-        if recording is None:
-            pattern = "" if options.recording is None else f" that matches {options.recording!r}"
-            seen = sorted({sensor.recording_name[int(r)] for r in sensor.recording[rows]})
-            raise DataError(
-                f"subject {subject_name!r} must have a recording of {name}{pattern} to calibrate {seconds:g} s on, but "
-                f"has {seen[:5]}"
-            )
-        if samples > sensor.recording_count[recording]:
-            raise DataError(
-                f"subject {subject_name!r} must have {seconds:g} s of {name} to calibrate on, but "
-                f"{sensor.recording_name[recording]!r} has "
-                f"{sensor.recording_count[recording] / sensor.stored.sample_rate:g} s"
-            )
-        start = int(sensor.recording_offset[recording])
-        window = windows.modality.window(sensor.values[start : start + samples])
-        features, steps = run_front_end(front_end, window[None].copy(), np.array([window.shape[-1]]), device)
-        if steps[0] < 2:
-            raise DataError(
-                f"calibration needs two steps of features or more, but {seconds:g} s of {name} of subject "
-                f"{subject_name!r} give {steps[0]}"
-            )
-        real = features[0, : steps[0]].astype(np.float64)
-        if not np.isfinite(real).all():
-            raise DataError(
-                f"features must be finite, but those of the calibration of subject {subject_name!r} are not"
-            )
-        mean[subject], deviation[subject] = real.mean(0), real.std(0)
-        used |= (sensor.offset < start + samples) & (sensor.offset + sensor.count > start) & sensor.present
-    shift, scale = _finish(mean, deviation)
+        for row in order[groups[order] == segment.group].tolist():
+            shift[row], scale[row] = running.shift, running.scale
+            if not used[row]:  # whose samples the segment has brought already
+                running.update(cached.values[row, : cached.steps[row]])
+    number = np.arange(count) if options.update else groups
     return Statistics(
-        np.where(sensor.present, subjects, len(names)),
+        np.where(sensor.present, number, count),
         shift,
         scale,
         used,
-        f"{name}: normalised by the first {seconds:g} s of a recording of each subject"
+        f"{name}: normalised by the first {seconds:g} s of {'a recording of each subject' if over == 'subject' else 'each recording'}"
         + (f" ({options.recording})" if options.recording else "")
+        + (" and every record before" if options.update else "")
         + f", whose {int(used.sum())} records are not scored",
     )
 
 
-def _calibration_recording(
-    options: NormaliseOptions, records: Records, sensor: StoredSensor, rows: Int[np.ndarray, " row"]
-) -> int | None:
-    """The first stored recording of these rows whose file, stem or name in the table matches."""
-    for row in rows.tolist():
-        recording = int(sensor.recording[row])
-        stored = sensor.recording_name[recording]
-        names = (stored, PurePath(stored).stem, records.recording[row])
-        if options.recording is None or any(fnmatchcase(name, options.recording) for name in names):
-            return recording
-    return None
+def _segment_features(
+    segment: Segment, windows: Windows, front_end: FrontEnd, seconds: float, device: torch.device
+) -> Array:
+    """Features ``(step, channel, subchannel)`` of a calibration segment."""
+    window = windows.stretch(segment.row, segment.first, segment.count)
+    features, steps = run_front_end(front_end, window[None].copy(), np.array([window.shape[-1]]), device)
+    if steps[0] < 2:
+        raise DataError(
+            f"calibration needs two steps of features or more, but {seconds:g} s of {windows.name} of {segment.name} "
+            f"give {steps[0]}"
+        )
+    real = features[0, : steps[0]]
+    if not (np.isfinite(real) | (np.isnan(real) & front_end.lacks)).all():
+        raise DataError(f"features must be finite, but those of the calibration of {segment.name} are not")
+    return real

@@ -13,7 +13,7 @@ from fusionkit.core.errors import ConfigError, DataError, FusionkitError, Unknow
 from fusionkit.core.levels import Batch, Features, Window
 from fusionkit.core.modality import Array, Modality
 from fusionkit.core.recording import Stored, restore_stored
-from fusionkit.data.loading import Loader, LoaderInput
+from fusionkit.data.loading import Loader
 from fusionkit.data.study import Study
 from fusionkit.evaluation.intervals import Interval, bootstrap_all
 from fusionkit.evaluation.predict import prediction, unplug
@@ -127,7 +127,7 @@ def ask(asked: Asked, *, absent: Sequence[str] = (), labels: bool = True, report
     seen = replace(recipe, modalities=here, augment={}, tasks=tasks)
     study = open_study(seen, report, expected={name: asked.stored[name] for name in here})
     material = Material(seen, study, torch.device("cpu"), report)
-    inputs = {name: LoaderInput(asked.modalities[name], material.statistics(name)) for name in here}
+    inputs = {name: material.windows(name, asked.modalities[name]) for name in here}
     loader = Loader(study, inputs, {}, torch.device("cpu"), False)
     answers: dict[str, list[Array]] = {}
     for batch in _batches(loader, len(study.records)):

@@ -17,6 +17,7 @@ import torch
 import fusionkit
 from fusionkit.core.levels import Batch, Window
 from fusionkit.core.recording import describe_stored
+from fusionkit.data.alignment import describe_alignment
 from fusionkit.export.graph import Deployed, ExportError, SensorInput, export_onnx, flatten, input_names
 from fusionkit.recipe.build import needs_features
 from fusionkit.recipe.write import dump_recipe
@@ -132,15 +133,17 @@ def _manifest(trained: Trained, sensors: Mapping[str, SensorInput], opset: int) 
         stored, kind = trained.stored[name], trained.recipe.modalities[name].kind
         described[name] = {
             "kind": kind,
-            "layout": "token" if trained.modalities[name].fitted else LAYOUTS[len(sensor.shape)],
+            "layout": "token" if trained.modalities[name].fitted else _layout(sensor),
             "shape": list(sensor.shape),
             "dtype": str(sensor.dtype).removeprefix("torch."),
             "longest": stored.longest,
             "sample_rate": stored.sample_rate,
             "channels": list(stored.channels),
             "unit": stored.unit,
+            "align": describe_alignment(trained.recipe.modalities[name].align, stored),
             "normalise": trained.recipe.modalities[name].normalise.model_dump(mode="json"),
             "statistics": None if sensor.statistics is None else list(sensor.statistics),
+            "chain": trained.modalities[name].chain(stored),
             "stored": describe_stored(stored),
         }
     tasks = {
@@ -163,6 +166,10 @@ def _manifest(trained: Trained, sensors: Mapping[str, SensorInput], opset: int) 
         "opset": opset,
         "versions": {"fusionkit": fusionkit.__version__, **versions},
     }
+
+
+def _layout(sensor: SensorInput) -> str:
+    return "channel, band, time" if sensor.timed and len(sensor.shape) == 3 else LAYOUTS[len(sensor.shape)]
 
 
 def _reference(session: Session, inputs: Mapping[str, Window], sensors: Mapping[str, SensorInput]) -> bytes:

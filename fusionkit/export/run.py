@@ -9,8 +9,10 @@ import numpy as np
 import torch
 
 from fusionkit.core.levels import Window
-from fusionkit.data.loading import Loader, LoaderInput
+from fusionkit.data.loading import Loader
 from fusionkit.export.bundle import Parity, write_bundle
+from fusionkit.export.graph import ExportError
+from fusionkit.recipe.streaming import refuse_bundles
 from fusionkit.runtime import Session
 from fusionkit.training.arm import FUSED
 from fusionkit.training.fold import load_result
@@ -52,15 +54,18 @@ def export_run(run: Run, path: Path, *, fold: int | None = None, opset: int | No
     """Write the bundle of a fold (the first that is trained, if none is named).
 
     Raises:
-        ExportError: the model cannot be exported, or the bundle answers otherwise than torch.
+        ExportError: the recipe or the model forbids it, or the bundle answers otherwise than torch.
         DataError: the run is not finished.
     """
     number = fold if fold is not None else (run.folds() or [0])[0]
     trained = load_trained(run, number)
     recipe = trained.recipe
+    reason = refuse_bundles(recipe)
+    if reason is not None:
+        raise ExportError(f"no bundle can be made of this run: {reason}")
     study = open_study(recipe)
     material = Material(recipe, study, torch.device("cpu"))
-    inputs = {n: LoaderInput(trained.modalities[n], material.statistics(n)) for n in recipe.graph.modalities}
+    inputs = {name: material.windows(name, trained.modalities[name]) for name in recipe.graph.modalities}
     loader = Loader(study, inputs, {}, torch.device("cpu"), False)
     rows = load_result(run.arm_folder(number, FUSED)).rows["test"][:8]
     batch = loader.batch(torch.from_numpy(np.resize(rows, max(2, len(rows)))))

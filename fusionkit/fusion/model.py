@@ -218,4 +218,6 @@ class FusionModel(nn.Module):
         features = self._raw_features(name, level)
         if name in self.standardise:
             features = self.standardise[name](features)
+        values = features.values  # a channel that was not measured is its mean
+        features = features._replace(values=torch.where(values.isnan(), torch.zeros_like(values), values))
         return self._augmented(name, features, generator, "features")

@@ -7,8 +7,9 @@ from torch import nn
 from fusionkit.augment.augmentation import Augmentation
 from fusionkit.core import registry
 from fusionkit.core.errors import ConfigError, located
-from fusionkit.core.levels import FeatureShape
+from fusionkit.core.levels import FeatureShape, WindowShape
 from fusionkit.core.modality import FrontEnd, Modality, Stored
+from fusionkit.data.smoothing import NoSmoothing, SmoothedFrontEnd, crosses_records
 from fusionkit.fusion.graph import Graph
 from fusionkit.fusion.model import FusionModel
 from fusionkit.heads.gate import TaskHeads
@@ -23,6 +24,20 @@ def build_modalities(recipe: Recipe) -> dict[str, Modality]:
         with located(f"modalities.{name}"):
             made[name] = registry.modalities.build(entry.kind, entry.options)
     return made
+
+
+def build_front_end(recipe: Recipe, name: str, modality: Modality, stored: Stored) -> FrontEnd:
+    """A sensor's front end, with the smoothing that stays within a window.
+
+    Raises:
+        ConfigError: the front end's steps have no time to be smoothed in.
+    """
+    front_end, smooth = modality.front_end(stored), recipe.modalities[name].smooth
+    if isinstance(smooth, NoSmoothing) or crosses_records(smooth):
+        return front_end
+    if not front_end.shape.timed or front_end.shape.trains:
+        raise ConfigError(f"smooth: features must have times to be smoothed, but those of {name} have none")
+    return SmoothedFrontEnd(front_end, smooth)
 
 
 def build_tasks(recipe: Recipe) -> dict[str, Task]:
@@ -82,7 +97,7 @@ def build_model(
     for name in recipe.modalities:
         if name in needs_features(recipe):
             with located(f"modalities.{name}"):
-                front_ends[name] = modalities[name].front_end(stored[name])
+                front_ends[name] = build_front_end(recipe, name, modalities[name], stored[name])
     shapes: dict[str, FeatureShape] = {name: front_end.shape for name, front_end in front_ends.items()}
     timed = [seconds for name in graph.modalities if (seconds := stored[name].seconds) is not None]
     duration = max(timed, default=None)

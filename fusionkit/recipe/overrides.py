@@ -14,7 +14,7 @@ SELECTIONS = {"modalities": "sensor", "tasks": "task"}
 _KEPT: dict[tuple[str, ...], frozenset[str]] = {
     ("data",): frozenset({"split", "allow_leakage", "cache", "resident"}),
     ("data", "split"): frozenset({"by", "validation", "seed"}),
-    ("modalities", "*"): frozenset({"column", "start", "stop", "encoder", "normalise"}),
+    ("modalities", "*"): frozenset({"column", "start", "stop", "encoder", "align", "smooth", "normalise"}),
     ("tasks", "*"): frozenset({"column", "from", "weight"}),
     ("fusion",): frozenset({"dim"}),
     ("fusion", "graph", "*"): frozenset({"inputs"}),

@@ -28,6 +28,7 @@ from fusionkit.recipe.sections import (
     TrainSection,
     choice_model,
 )
+from fusionkit.recipe.streaming import refuse_streams
 
 OPEN = "???"
 """Stands in a recipe for a value that the command line must give."""
@@ -112,7 +113,11 @@ class Reader:
         parts["expect"] = self.mapping(data.get("expect"), ("expect",))
         if self.problems:
             return None
-        return Recipe(**parts, file=file, open=tuple(dotted(key) for key in self.open))
+        recipe = Recipe(**parts, file=file, open=tuple(dotted(key) for key in self.open))
+        if recipe.export.streaming:
+            for key, message in refuse_streams(recipe):
+                self.problem(key, message)
+        return None if self.problems else recipe
 
     def plugins(self) -> tuple[str, ...]:
         """Import what the recipe lists; importing registers."""

@@ -10,7 +10,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 from fusionkit.core import registry
 from fusionkit.core.errors import ConfigError
 from fusionkit.core.registry import options_model
+from fusionkit.data.alignment import AlignOptions
 from fusionkit.data.normalisation import NormaliseOptions
+from fusionkit.data.smoothing import NoSmoothing, SmoothOptions
 from fusionkit.data.splits import SplitOptions
 from fusionkit.fusion.graph import Graph
 
@@ -80,6 +82,12 @@ class ModalityEntry(Choice):
     column: str = Field("", description="column of the table or array (default: the sensor's name)")
     start: str | None = Field(None, description="column with the start in seconds (default: <column>_start)")
     stop: str | None = Field(None, description="column with the end in seconds (default: <column>_stop)")
+    align: AlignOptions = Field(
+        default_factory=AlignOptions, description="what windows are multiplied by before features are made"
+    )
+    smooth: SmoothOptions = Field(
+        default_factory=NoSmoothing, description="how features are smoothed in time, before they are normalised"
+    )
     normalise: NormaliseOptions = Field(
         default_factory=NormaliseOptions, description="how the features of a record are centred and scaled"
     )
@@ -141,6 +149,7 @@ class ExportSection(Section):
 
     opset: int = Field(20, ge=18, description="version of the ONNX operators")
     tolerance: float = Field(1e-4, gt=0, description="largest difference between torch and the bundle")
+    streaming: bool = Field(False, description="the model will be fed by a stream: refuse what looks ahead")
 
 
 class RunSection(Section):

@@ -14,14 +14,17 @@ from fusionkit.core.errors import ConfigError, located
 from fusionkit.core.modality import Array, Modality, Stored
 from fusionkit.data import features as feature_cache
 from fusionkit.data import normalisation
+from fusionkit.data.alignment import Alignment, fit_alignment
 from fusionkit.data.features import CachedFeatures
 from fusionkit.data.ingest import ingest, open_or_ingest
 from fusionkit.data.loading import Loader, LoaderInput
 from fusionkit.data.normalisation import Statistics
+from fusionkit.data.smoothing import NoSmoothing, crosses_records, smooth_features, smoother, smoothing_groups
 from fusionkit.data.sources.study import StudySource
 from fusionkit.data.study import Study
-from fusionkit.recipe.build import build_modalities, needs_features, needs_window
+from fusionkit.recipe.build import build_front_end, build_modalities, needs_features, needs_window
 from fusionkit.recipe.sections import Recipe
+from fusionkit.recipe.streaming import notes_of_future
 from fusionkit.training.order import derive_seed
 from fusionkit.training.records import build_source, label_columns, sensor_columns
 
@@ -94,7 +97,12 @@ class Material:
         self.excluded: Array = np.zeros(len(study.records), dtype=bool)
         self._features: dict[str, CachedFeatures] = {}
         self._statistics: dict[str, Statistics] = {}
+        self._alignment: dict[str, Alignment] = {}
+        self.notes += build_source(recipe).notes(sensor_columns(recipe, build_modalities(recipe)))
+        self.notes += notes_of_future(recipe)
         for name, modality in build_modalities(recipe).items():
+            self._align(name)
+            self._check_smoothing(name, modality)
             kind = recipe.modalities[name].normalise.kind
             if kind not in ("none", "training"):
                 if modality.fitted:
@@ -111,23 +119,58 @@ class Material:
     def features(self, name: str, modality: Modality) -> CachedFeatures:
         """The sensor's features over the whole study, computed once and kept on disk."""
         if name not in self._features:
-            entry = self.recipe.modalities[name]
-            front_end = modality.front_end(self.stored[name])
-            self._features[name] = feature_cache.compute(
+            entry, folder = self.recipe.modalities[name], cache_folder(self.recipe) / "features"
+            within = NoSmoothing() if crosses_records(entry.smooth) else entry.smooth
+            made = feature_cache.compute(
                 self.study,
                 name,
                 modality,
-                front_end,
-                cache_folder(self.recipe) / "features",
-                _digest(entry.kind, entry.options),
+                build_front_end(self.recipe, name, modality, self.stored[name]),
+                folder,
+                _digest(entry.kind, entry.options, entry.align.model_dump(), within.model_dump()),
+                alignment=self._alignment.get(name),
                 device=self.device,
                 progress=None if self.report is None else partial(_forward, self.report, f"features of {name}"),
             )
+            with located(f"modalities.{name}.smooth"):
+                if not isinstance(within, NoSmoothing) and made.values.shape[1] < 2:
+                    raise ConfigError("over must be trial or recording, for every record has one step")
+                if not isinstance(entry.smooth, NoSmoothing) and crosses_records(entry.smooth):
+                    made = smooth_features(entry.smooth, made, self.study, name, folder)
+            self._features[name] = made
         return self._features[name]
 
     def statistics(self, name: str) -> Statistics | None:
         """Shift and scale of every record, where the sensor is normalised by group."""
         return self._statistics.get(name)
+
+    def windows(self, name: str, modality: Modality) -> LoaderInput:
+        """What a trained model is asked with: windows; features where smoothing crosses records, for no window knows it."""
+        if crosses_records(self.recipe.modalities[name].smooth):
+            return LoaderInput(self.features(name, modality), self._statistics.get(name))
+        return LoaderInput(modality, self._statistics.get(name), alignment=self._alignment.get(name))
+
+    def _align(self, name: str) -> None:
+        with located(f"modalities.{name}.align"):
+            alignment = fit_alignment(self.recipe.modalities[name].align, self.study, name)
+        if alignment is not None:
+            self._alignment[name] = alignment
+            self.excluded |= alignment.calibration_records
+            self.notes.append(alignment.note)
+
+    def _check_smoothing(self, name: str, modality: Modality) -> None:
+        """Refuse smoothing that nobody would see."""
+        options = self.recipe.modalities[name].smooth
+        if isinstance(options, NoSmoothing):
+            return
+        where = f"modalities.{name}.smooth"
+        if modality.fitted or name not in needs_features(self.recipe):
+            raise ConfigError(f"{where}: only features can be smoothed, but the encoder of {name} takes windows")
+        if crosses_records(options) and needs_window(self.recipe, name):
+            raise ConfigError(
+                f"{where}: smoothing across records is done before training, but an augmentation or encoder of {name} takes "
+                f"windows"
+            )
 
     def _normalise(self, name: str, modality: Modality) -> None:
         options = self.recipe.modalities[name].normalise
@@ -138,7 +181,9 @@ class Material:
                 self.study,
                 name,
                 modality,
-                modality.front_end(self.stored[name]),
+                build_front_end(self.recipe, name, modality, self.stored[name]),
+                alignment=self._alignment.get(name),
+                smooth=smoother(self.recipe.modalities[name].smooth),
                 device=self.device,
             )
         if statistics is None:
@@ -172,10 +217,31 @@ class Material:
             modality, statistics = modalities[name], self._statistics.get(name)
             windowed = modality.fitted or needs_window(recipe, name)
             if windowed or name not in needs_features(recipe):
-                inputs[name] = LoaderInput(modality, statistics)
+                inputs[name] = LoaderInput(modality, statistics, alignment=self._alignment.get(name))
             else:
                 inputs[name] = LoaderInput(self.features(name, modality), statistics)
-        return Loader(self.study, inputs, targets, self.device, recipe.data.resident)
+        loader = Loader(self.study, inputs, targets, self.device, recipe.data.resident)
+        filtered = [
+            n
+            for n, given in inputs.items()
+            if isinstance(given.source, Modality) and given.source.whole(self.stored[n])
+        ]
+        if filtered and not loader.resident:
+            raise ConfigError(
+                f"modalities.{filtered[0]}: windows of recordings that are filtered as a whole must fit into memory, for batches "
+                f"take them in any order; give data.resident=true, or no augmentation and encoder that takes windows"
+            )
+        return loader
+
+
+def smoothed_together(recipe: Recipe, study: Study) -> dict[str, Array]:
+    """By sensor that is smoothed across records, the number of each record's sequence, which no split may part."""
+    groups = {}
+    for name, entry in recipe.modalities.items():
+        if not isinstance(entry.smooth, NoSmoothing) and entry.smooth.over != "record":
+            with located(f"modalities.{name}.smooth"):
+                groups[name] = smoothing_groups(entry.smooth, study, name)
+    return groups
 
 
 def _forward(report: Report, what: str, done: int, total: int) -> None:

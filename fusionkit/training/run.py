@@ -29,7 +29,7 @@ from fusionkit.training.device import pick_device
 from fusionkit.training.fold import PREDICTIONS, FoldResult, load_result, train_fold
 from fusionkit.training.interruption import Interrupted, stop_on_signals
 from fusionkit.training.listener import Listener
-from fusionkit.training.material import Material, open_study
+from fusionkit.training.material import Material, open_study, smoothed_together
 from fusionkit.training.parallel import agree_on, is_leader, wait
 from fusionkit.training.records import check_labels, divide, read_records
 
@@ -137,7 +137,7 @@ def train(recipe: Recipe, *, resume: bool = False, fold: int | None = None, list
             _check_unchanged(run, study)
         split = _kept(run, split, study)
         with located("data.split"):
-            notes = check_straddling(split, study, recipe.data.allow_leakage)
+            notes = check_straddling(split, study, recipe.data.allow_leakage, smoothed_together(recipe, study))
         listener.say(f"run {run.folder}")
         material = Material(recipe, study, device, listener.prepare)
         notes = [*notes, *material.notes]

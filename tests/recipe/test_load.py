@@ -101,7 +101,7 @@ def test_an_encoder_may_leave_its_kind_to_the_sensor(recipe_file):
         ("{kind: sound}", "{kind: 3}", "11: modalities.voice.kind: must be given, one of ['brain', 'sound'], got 3"),
         ("{kind: sound}", "sound", "11: modalities.voice: must be a mapping with a kind, but got 'sound'"),
         ("{kind: sound}", "{kind: sound, melz: 3}", ("11: modalities.voice.melz: no such option; did you mean 'mels'?; "
-         "known: ['column', 'encoder', 'kind', 'mels', 'normalise', 'start', 'stop']")),
+         "known: ['align', 'column', 'encoder', 'kind', 'mels', 'normalise', 'smooth', 'start', 'stop']")),
         ("{kind: sound}", "{kind: sound, mels: 0}", ("11: modalities.voice.mels: input should be greater than or equal "
          "to 1, got 0")),
         ("{kind: sound}", "{kind: sound, normalise: {kind: subjekt}}", ("11: modalities.voice.normalise.kind: "

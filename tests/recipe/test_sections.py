@@ -12,6 +12,8 @@ def test_a_resolved_recipe_has_every_default(recipe_file):
     assert resolved["modalities"]["eeg"] == {
         "kind": "brain",
         "column": "eeg",
+        "align": {"kind": "none"},
+        "smooth": {"kind": "none"},
         "normalise": {"kind": "training"},
         "encoder": {"kind": "plain", "layers": 2},
         "channels": ["C3", "C4"],
@@ -31,7 +33,7 @@ def test_a_resolved_recipe_has_every_default(recipe_file):
     }
     assert resolved["augment"]["voice"] == [{"kind": "mask", "share": 0.5}, {"kind": "mask", "share": 0.25}]
     assert resolved["train"]["batch"] == 64
-    assert resolved["export"] == {"opset": 20, "tolerance": 0.0001}
+    assert resolved["export"] == {"opset": 20, "tolerance": 0.0001, "streaming": False}
 
 
 @pytest.mark.parametrize("overrides", [[], ["fusion.kind=join"], ["fusion.kind=vote"], ["modalities=voice"]])
