@@ -7,7 +7,7 @@ from torch import nn
 from fusionkit.augment.augmentation import Augmentation
 from fusionkit.core import registry
 from fusionkit.core.errors import ConfigError, located
-from fusionkit.core.levels import FeatureShape, WindowShape
+from fusionkit.core.levels import FeatureShape
 from fusionkit.core.modality import FrontEnd, Modality, Stored
 from fusionkit.data.smoothing import NoSmoothing, SmoothedFrontEnd, crosses_records
 from fusionkit.fusion.graph import Graph
