@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -87,6 +87,14 @@ class Modality(ABC):
         """
         del stored
         return None
+
+    def chain(self, stored: Stored) -> list[dict[str, Any]] | None:
+        """Causal steps from the channels of a stream to windows, as `fusionkit.runtime.filters.Chain` takes them.
+
+        None where a stream cannot have what the recordings had.
+        """
+        del stored
+        return []
 
     def hertz(self) -> Mapping[str, tuple[float, float]]:
         """Bands of frequency that its features are made of, by name: lower and upper edge in hertz."""

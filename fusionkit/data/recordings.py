@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from fractions import Fraction
 from math import isclose
@@ -13,7 +13,7 @@ import mne
 import numpy as np
 
 from fusionkit.core.errors import DataError, did_you_mean
-from fusionkit.core.recording import Recording
+from fusionkit.core.recording import Array, Recording
 
 SUFFIXES = frozenset({".edf", ".bdf", ".gdf", ".fif", ".vhdr", ".ahdr", ".set", ".cnt", ".mff", ".lay", ".nxe"})
 _VOLTAGE = frozenset({"eeg", "ecg", "eog", "emg", "seeg", "ecog", "dbs", "bio"})
@@ -41,20 +41,61 @@ class Channel(NamedTuple):
     type: str
 
 
+class RecordingFile:
+    """A file that MNE reads, opened and checked, its samples not yet read.
+
+    Args:
+        path: any file that MNE reads.
+
+    Attributes:
+        channels: all that it has, in its own order.
+
+    Raises:
+        DataError: the file is missing, empty, truncated or not readable by MNE; the message names it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        header = _check_file(path)
+        self.path = path
+        self._raw = _open(path, preload=header.mixed)
+        _check_complete(path, header, self._raw)
+        self.channels = describe([str(x) for x in self._raw.ch_names], [str(x) for x in self._raw.get_channel_types()])
+
+    def of_types(self, types: Sequence[str] | None) -> list[int]:
+        """All channels of these types; None: all but triggers.
+
+        Raises:
+            DataError: there is none.
+        """
+        picked = [i for i, x in enumerate(self.channels) if (x.type in types if types else x.type not in _TRIGGERS)]
+        if not picked:
+            wanted = f"a channel of type {' or '.join(types)}" if types else "a channel that is not a trigger"
+            raise DataError(f"{self.path}: there must be {wanted}, but got {_brief([x.name for x in self.channels])}")
+        return picked
+
+    def read(self, picked: Sequence[int]) -> Recording:
+        """Samples of some channels ``(time, channel)`` float32, in volts where all are voltages.
+
+        Raises:
+            DataError: they cannot be read to the end.
+        """
+        values = _values(self.path, self._raw, picked)
+        unit = "V" if all(self.channels[i].type in _VOLTAGE for i in picked) else ""
+        return Recording(values, float(self._raw.info["sfreq"]), tuple(self.channels[i].name for i in picked), unit)
+
+
 def read_recording(
     path: Path,
     channels: Sequence[str] | None = None,
     *,
-    types: Sequence[str] | None = None,
     sample_rate: float | None = None,
     resample: bool = False,
 ) -> Recording:
-    """Read the wanted channels of one file as ``(time, channel)`` float32; volts where a channel is a voltage.
+    """Read the wanted channels of one file as ``(time, channel)`` float32; volts where all are voltages.
 
     Args:
         path: any file that MNE reads.
-        channels: names or globs, in the order wanted (see `pick`); None: every channel of ``types``.
-        types: types to take where ``channels`` is None; None: all but triggers.
+        channels: names or globs, in the order wanted (see `pick`); None: all but triggers.
         sample_rate: the rate that the recording must have, in hertz; None: whatever it has.
         resample: bring another rate to ``sample_rate`` instead of refusing it.
 
@@ -62,21 +103,9 @@ def read_recording(
         DataError: the file is missing, empty, truncated, not readable by MNE, without the wanted channels or
             of another rate; the message names it.
     """
-    header = _check_file(path)
-    raw = _open(path, preload=header.mixed)
-    _check_complete(path, header, raw)
-    known = describe([str(x) for x in raw.ch_names], [str(x) for x in raw.get_channel_types()])
-    if channels is None:
-        picked = [i for i, x in enumerate(known) if (x.type in types if types else x.type not in _TRIGGERS)]
-        if not picked:
-            wanted = f"a channel of type {' or '.join(types)}" if types else "a channel that is not a trigger"
-            raise DataError(f"{path}: there must be {wanted}, but got {_brief([x.name for x in known])}")
-    else:
-        picked = pick(known, channels, str(path))
-    values = _values(path, raw, picked)
-    unit = "V" if all(known[i].type in _VOLTAGE for i in picked) else ""
-    recording = Recording(values, float(raw.info["sfreq"]), tuple(known[i].name for i in picked), unit)
-    return at_rate(recording, sample_rate, resample, str(path))
+    file = RecordingFile(path)
+    picked = file.of_types(None) if channels is None else pick(file.channels, channels, str(path))
+    return at_rate(file.read(picked), sample_rate, resample, str(path))
 
 
 def describe(labels: Sequence[str], types: Sequence[str]) -> list[Channel]:
@@ -98,11 +127,20 @@ def describe(labels: Sequence[str], types: Sequence[str]) -> list[Channel]:
     return [x if names.count(x.name) == 1 else x._replace(name=x.label) for x in found]
 
 
-def pick(known: Sequence[Channel], wanted: Sequence[str], where: str) -> list[int]:
+def pick(
+    known: Sequence[Channel], wanted: Sequence[str], where: str, same: Callable[[str], str] | None = None
+) -> list[int]:
     """Find channels by name or glob, without regard to case, in the order of ``wanted``, each once.
 
     A pattern may be a name (``Fp1``), the file's label (``EEG Fp1-Ref``), a label without its reference
     (``EEG Fp1``) or type and name (``EEG *`` is every EEG channel, ``ECG *`` every ECG channel).
+
+    Args:
+        known: the channels there are.
+        wanted: patterns.
+        where: how errors call the recording.
+        same: gives one name to all labels of one channel (``T3`` and ``EEG T7-Ref``); looked at where no label is
+            the pattern itself.
 
     Raises:
         DataError: a pattern matches no channel; the message has the nearest and all known names.
@@ -112,6 +150,8 @@ def pick(known: Sequence[Channel], wanted: Sequence[str], where: str) -> list[in
     for pattern in wanted:
         low = pattern.strip().lower()
         hits = [i for i, x in enumerate(aliases) if low in x]
+        if same is not None and not hits:
+            hits = [i for i, x in enumerate(known) if same(x.label) == same(pattern)]
         hits = hits or [i for i, x in enumerate(aliases) if any(fnmatchcase(y, low) for y in x)]
         if not hits:
             names = [x.name for x in known]
@@ -242,7 +282,7 @@ def _check_complete(path: Path, header: _Header, raw: Any) -> None:
         raise DataError(f"{path}: a recording must hold samples, but got none")
 
 
-def _values(path: Path, raw: Any, picked: Sequence[int]) -> "np.ndarray[Any, Any]":
+def _values(path: Path, raw: Any, picked: Sequence[int]) -> Array:
     """Samples in pieces, so that only the picked channels are ever held, in float32."""
     values = np.empty((raw.n_times, len(picked)), dtype=np.float32)
     piece = max(1, 2**22 // len(raw.ch_names))

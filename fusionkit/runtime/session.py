@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
 
 from fusionkit.runtime.bundle import Bundle, BundleError, read_bundle
+
+if TYPE_CHECKING:
+    from fusionkit.runtime.filters import Chain
 
 Array = np.ndarray[Any, Any]
 NOWHERE = "/fusionkit-bundles-have-no-external-data"
@@ -111,6 +114,21 @@ class Session:
         except Exception as error:  # noqa: BLE001 - ONNX Runtime has many error classes and no public root
             raise BundleError(f"the graph must take these windows, but {str(error).splitlines()[0]}") from None
         return dict(zip(self.tasks, outputs, strict=True))
+
+    def chain(self, name: str) -> "Chain":
+        """A fresh chain of the causal steps from the channels of one sensor's stream to its windows.
+
+        Raises:
+            BundleError: no such sensor, its steps break a rule, or it was preprocessed as no stream can be.
+        """
+        from fusionkit.runtime.filters import Chain  # SciPy's filters take a second to import
+
+        if name not in self.sensors:
+            raise BundleError(f"no sensor named {name!r}; known: {sorted(self.sensors)}")
+        steps = self.sensors[name].get("chain")
+        if steps is None:
+            raise BundleError(f"{name}: a stream needs causal steps, but this sensor looked ahead when it was trained")
+        return Chain(steps)
 
     def explain(self) -> str:
         """Say in a few lines what goes in and what comes out."""

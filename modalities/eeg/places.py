@@ -15,7 +15,9 @@ NEAREST = {"CB1": "PO9", "CB2": "PO10"}
 def clean_name(channel: str) -> str:
     """An electrode's bare name: ``EEG Fp1-Ref`` and ``Fp1.`` become Fp1; a derivation of two (``A2-A1``) stays."""
     bare = re.sub(r"(?i)^\s*eeg[ _:-]*", "", channel).strip(" ._")
-    return re.sub(r"(?i)[-_ :](ref|le|avg|ave|ar|car|a1|a2|m1|m2|a1a2)$", "", bare) if bare[:1] not in "AMam" else bare
+    if re.match(r"(?i)[am][12]\b", bare):
+        return bare
+    return re.sub(r"(?i)[-_ :](ref|le|avg|ave|ar|car|a1|a2|m1|m2|a1a2)$", "", bare)
 
 
 def site(channel: str) -> str:
@@ -37,12 +39,12 @@ def electrode_places(channels: Sequence[str]) -> dict[int, str]:
 
 
 def positions(channels: Sequence[str]) -> tuple[tuple[float, float, float], ...] | None:
-    """Where each channel sits on the template head, in metres, or None where one of them has no place of its own.
+    """Where each channel sits on the template head, in metres, or None where one of them has no place of its own, or there is none.
 
     x points to the right ear, y to the nose, z up; the origin lies between the ears: Cz is at (0, 0.03, 0.14).
     """
     places = electrode_places(channels)
-    if len(places) < len(channels):
+    if not channels or len(places) < len(channels):
         return None
     found = [_coordinates()[places[index]] for index in range(len(channels))]
     return tuple((float(x), float(y), float(z)) for x, y, z in found)

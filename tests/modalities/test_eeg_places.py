@@ -15,6 +15,7 @@ from fusionkit.modalities.eeg.places import clean_name, electrode_places, positi
         ("Cz..", "Cz"),
         ("A2-A1", "A2-A1"),
         ("C3-A2", "C3"),
+        ("EEG AF3-Ref", "AF3"),
     ],
 )
 def test_names_are_cleaned(label, name):
@@ -43,4 +44,4 @@ def test_positions_are_those_of_a_head():
 def test_one_channel_without_a_place_leaves_none():
     assert positions(["Cz", "E7"]) is None
     assert positions(["Cz", "Cz"]) is None
-    assert positions([]) == ()
+    assert positions([]) is None
