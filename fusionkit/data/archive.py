@@ -1,0 +1,41 @@
+"""Arrays of NumPy archives one by one, and pickles that lie in them as bytes."""
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fusionkit.core.errors import DataError, located
+from fusionkit.core.recording import Array
+from fusionkit.data.unpickle import unpickle
+
+
+def read_member(path: Path, name: str) -> Array:
+    """One array of a NumPy archive; nothing is unpickled.
+
+    Raises:
+        DataError: the archive is missing or damaged, has no such array, or it holds objects.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            array: Array = archive[name]
+    except KeyError:
+        raise DataError(f"{path}: there must be an array {name!r}, but there is none") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: array {name}: cannot be read: {error}") from None
+    return array
+
+
+def read_pickled(path: Path, name: str) -> Any:
+    """What the pickle holds that is the bytes of an archive's array, read by the restricted unpickler.
+
+    Raises:
+        DataError: as `read_member` and `unpickle`, or the array holds no bytes.
+    """
+    array = read_member(path, name)
+    if array.dtype.kind != "S" or array.size != 1:
+        raise DataError(f"{path}: array {name} must be the bytes of a pickle, but is {array.dtype} of {array.shape}")
+    with located(f"{path}: array {name}"):
+        return unpickle(array.tobytes())
