@@ -171,8 +171,9 @@ def causal_steps(
     for hertz in options.notches:
         section = np.concatenate(signal.iirnotch(hertz, QUALITY, fs=rate))
         steps.append({"step": "sos", "sos": [section.tolist()]})
-    kind, edges = _band(options)
-    if edges:
+    band = _band(options)
+    if band is not None:
+        kind, edges = band
         steps.append({"step": "sos", "sos": signal.butter(ORDER, edges, kind, fs=rate, output="sos").tolist()})
     bad = _named(channels, options.bad.given, "preprocess.bad.given", where)
     matrix = _mixing(options, channels, gaps, bad, where)
@@ -260,11 +261,11 @@ def _named(channels: Sequence[str], wanted: Sequence[str], key: str, where: str)
     return pick([Channel(name, name, "eeg") for name in channels], wanted, f"{where}: {key}", site)
 
 
-def _band(options: Preprocess) -> tuple[str, list[float]]:
-    """Kind of a Butterworth filter, and its edges; none where there is no filter."""
+def _band(options: Preprocess) -> tuple[str, float | list[float]] | None:
+    """Kind of a Butterworth filter, and its edge or edges; None where there is no filter."""
     if options.low is None:
-        return "low", [] if options.high is None else [options.high]
-    return ("high", [options.low]) if options.high is None else ("band", [options.low, options.high])
+        return None if options.high is None else ("low", options.high)
+    return ("high", options.low) if options.high is None else ("band", [options.low, options.high])
 
 
 def _check_edges(options: Preprocess, rate: float, where: str) -> None:
