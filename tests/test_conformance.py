@@ -1,5 +1,6 @@
 """The public suites over everything that is registered: a new component is tested by being there."""
 
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -18,12 +19,15 @@ VARIANTS: list[tuple[str, str, dict[str, Any]]] = [
     ("fusion", "rcft", {"layers": 2, "temporal": "lstm"}),
     ("fusion", "rcft", {"layers": 2, "tie_layers": True, "positions": "sinusoidal", "kv_groups": 1}),
     ("fusion", "rcft", {"layers": 1, "residual": "input", "temporal_residual": False, "positions": "none", "steps": 3}),
+    ("encoders", "transformer", {"over": "channels"}),
     ("fusion", "vote", {"rule": "mean"}),
     ("fusion", "vote", {"rule": "product"}),
     ("fusion", "vote", {"rule": "learned"}),
     ("modalities", "eeg", {"features": {"kind": "raw"}}),
     ("losses", "negative_log_likelihood", {"label_smoothing": 0.2}),
 ]
+
+EXTRAS = {("encoders", "braindecode"): "braindecode"}  # kinds that need a library from an extra
 
 
 def registered() -> list[tuple[str, str, dict[str, Any]]]:
@@ -41,8 +45,15 @@ def name(part: object) -> str:
 COMPONENTS = registered()
 
 
+def skip_without_extra(family: str, kind: str) -> None:
+    library = EXTRAS.get((family, kind))
+    if library is not None and find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
+
+
 @pytest.mark.parametrize(("family", "kind", "options"), COMPONENTS, ids=name)
 def test_conforms(family, kind, options):
+    skip_without_extra(family, kind)
     results = SUITES[family](registry.families[family].get(kind), **options)
     passed = {result.name for result in results if result.outcome == "passed"}
     assert "runs" in passed and "row_independence" in passed
@@ -53,6 +64,7 @@ def test_conforms(family, kind, options):
 @pytest.mark.slow
 @pytest.mark.parametrize(("family", "kind", "options"), [c for c in COMPONENTS if c[0] != "losses"], ids=name)
 def test_exports(family, kind, options):
+    skip_without_extra(family, kind)
     results = check_component(registry.families[family].get(kind), export=True, **options)
     done = {result.name for result in results if result.outcome in ("passed", "exempt")}
     assert {"torch_export", "onnx_export"} <= done

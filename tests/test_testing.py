@@ -348,7 +348,7 @@ def test_an_encoder_is_checked_on_what_it_takes_and_the_refusals_are_told():
     results = check_encoder(ImagesOnly)
     assert {result.case for result in results if result.outcome == "passed"} == {"image"}
     refused = [result.detail for result in results if result.name == "inputs"]
-    assert len(refused) == 2 and all("three axes" in detail for detail in refused)
+    assert len(refused) == 3 and all("three axes" in detail for detail in refused)
     assert [case.label for case in cases_of(ImagesOnly)] == ["image"]
 
 

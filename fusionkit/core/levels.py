@@ -1,7 +1,8 @@
 """The currency of every level: windows, features and tokens, batch first, with their masks."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -84,6 +85,23 @@ class FeatureShape:
     def width(self) -> int:
         """Numbers per step: ``channel * subchannel``."""
         return self.channel * self.subchannel
+
+
+class WindowShape(tuple[int, ...]):
+    """Shape of a sensor's longest window without batch, which also knows the clock and the unit of its samples.
+
+    Attributes:
+        sample_rate: hertz; None where there is no time, or nothing is known of it.
+        unit: of the samples: ``V`` for EEG; empty where there is none.
+    """
+
+    sample_rate: float | None
+    unit: str
+
+    def __new__(cls, axes: Iterable[int], sample_rate: float | None = None, unit: str = "") -> Self:
+        shape = super().__new__(cls, axes)
+        shape.sample_rate, shape.unit = sample_rate, unit
+        return shape
 
 
 @dataclass

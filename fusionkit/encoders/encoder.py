@@ -12,7 +12,8 @@ class Encoder(nn.Module, ABC):
     """Make tokens of one stream. Its keyword-only arguments are its recipe options.
 
     A subclass says with ``level`` what it takes. One that takes features is built with their `FeatureShape`,
-    one that takes windows with the window's shape without batch; both with ``dim``, the width of a token.
+    one that takes windows with the window's shape without batch (a `WindowShape` from a recipe's builder); both with
+    ``dim``, the width of a token.
     Every output must be free of what the mask hides and of an absent sensor's values.
     """
 

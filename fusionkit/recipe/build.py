@@ -7,7 +7,7 @@ from torch import nn
 from fusionkit.augment.augmentation import Augmentation
 from fusionkit.core import registry
 from fusionkit.core.errors import ConfigError, located
-from fusionkit.core.levels import FeatureShape
+from fusionkit.core.levels import FeatureShape, WindowShape
 from fusionkit.core.modality import FrontEnd, Modality, Stored
 from fusionkit.data.smoothing import NoSmoothing, SmoothedFrontEnd, crosses_records
 from fusionkit.fusion.graph import Graph
@@ -72,6 +72,11 @@ def needs_window(recipe: Recipe, name: str) -> bool:
     return any(registry.augment.get(entry.kind).level == "window" for entry in recipe.augment.get(name, ()))
 
 
+def window_shape(modality: Modality, stored: Stored) -> WindowShape:
+    """What an encoder that takes windows is built for."""
+    return WindowShape(modality.window_shape(stored), stored.sample_rate, stored.unit)
+
+
 def _encoder_level(recipe: Recipe, name: str) -> str:
     encoder = recipe.modalities[name].encoder
     assert encoder is not None  # filled in when the recipe was read
@@ -107,7 +112,7 @@ def build_model(
         if name in encoded(graph):
             window = _encoder_level(recipe, name) == "window"
             with located(f"modalities.{name}.encoder"):
-                shape = modalities[name].window_shape(stored[name]) if window else shapes[name]
+                shape = window_shape(modalities[name], stored[name]) if window else shapes[name]
                 encoder = recipe.modalities[name].encoder
                 assert encoder is not None
                 encoders[name] = registry.encoders.build(encoder.kind, encoder.options, shape, dim)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionkit.core.errors import ConfigError, FusionkitError
-from fusionkit.core.levels import Features, FeatureShape, Fused, Tokens, valid
+from fusionkit.core.levels import Features, FeatureShape, Fused, Tokens, WindowShape, valid
 from fusionkit.core.registry import check_options
 from fusionkit.encoders.encoder import Encoder
 from fusionkit.fusion.operation import EarlyFusion, Fittable, FusionOperation, IntermediateFusion, LateFusion
@@ -42,8 +42,16 @@ FEATURES: dict[str, FeatureShape] = {
     "timed features, fixed steps": FeatureShape(9, 1, steps=4),
     "patches": FeatureShape(3, 16, steps=4, timed=False),
     "words": FeatureShape(8, 1, timed=False, trains=True),
+    "electrodes in known places": FeatureShape(
+        4, 5, places=((-0.07, 0.0, 0.04), (0.07, 0.0, 0.04), (0.0, 0.07, 0.05), (0.0, -0.03, 0.09))
+    ),
 }
-WINDOWS: dict[str, tuple[int, ...]] = {"image": (3, 32, 32), "series": (4, 256), "sound": (512,)}
+WINDOWS: dict[str, tuple[int, ...]] = {
+    "image": (3, 32, 32),
+    "series": (4, 256),
+    "sound": (512,),
+    "electrodes": WindowShape((4, 256), 128.0, "V"),
+}
 OUTCOMES: dict[str, tuple[int, ...]] = {"classes": (3,), "labels": (4, 2)}
 
 

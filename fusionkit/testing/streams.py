@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from fusionkit.core.levels import Features, FeatureShape, Tokens, Window
+from fusionkit.core.levels import Features, FeatureShape, Tokens, Window, WindowShape
 
 
 class Decision(NamedTuple):
@@ -51,14 +51,21 @@ def make_tokens(
 
 
 def make_window(shape: tuple[int, ...], rows: int, generator: torch.Generator) -> Window:
-    """Windows of a sensor that every row has; an image (three axes) is whole, others have different lengths."""
+    """Windows of a sensor that every row has; an image is whole, others have different lengths; volts are microvolts."""
     values = torch.randn(rows, *shape, generator=generator)
     length = torch.full((rows,), shape[-1])
-    if len(shape) == 3:
+    if is_image(values):
         values = values.sigmoid()
     else:
         length = length - torch.arange(rows) % 3 * (shape[-1] // 8)
+    if isinstance(shape, WindowShape) and shape.unit == "V":
+        values = 2e-5 * values
     return Window(values, length, everywhere(rows))
+
+
+def is_image(values: Shaped[Tensor, "batch *rest"]) -> bool:
+    """Whether windows are ``(batch, 3, height, width)``; made signals of four axes have not three channels."""
+    return values.ndim == 4 and values.shape[1] == 3
 
 
 def make_log_probabilities(outcome: tuple[int, ...], rows: int, generator: torch.Generator) -> Decision:
@@ -127,7 +134,7 @@ def _inside(stream: Stream) -> Bool[Tensor, "batch *rest"]:
     values = stream.values
     if isinstance(stream, Features | Tokens):
         return stream.mask.reshape(stream.mask.shape + (1,) * (values.ndim - 2))
-    if isinstance(stream, Window) and values.ndim != 4:  # images ignore lengths
+    if isinstance(stream, Window) and not is_image(values):  # images ignore lengths
         inside = torch.arange(values.shape[-1], device=values.device) < stream.length[:, None]
         return inside.reshape(inside.shape[:1] + (1,) * (values.ndim - 2) + inside.shape[1:])
     return torch.ones((), dtype=torch.bool, device=values.device).reshape((1,) * values.ndim)
@@ -180,7 +187,7 @@ def all_padding(stream: Stream, rows: Tensor) -> Stream:
 
 def lengthen(stream: Stream, extra: int) -> Stream:
     """Append padding filled with noise; times go on evenly."""
-    if isinstance(stream, Decision | Scored) or (isinstance(stream, Window) and stream.values.ndim == 4):
+    if isinstance(stream, Decision | Scored) or (isinstance(stream, Window) and is_image(stream.values)):
         return stream
     axis = 1 if isinstance(stream, Features | Tokens) else -1
     shape = list(stream.values.shape)
