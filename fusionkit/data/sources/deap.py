@@ -1,11 +1,10 @@
 """DEAP: EEG and peripheral signals of 32 people who watched 40 music videos, as its authors preprocessed them."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -13,6 +12,7 @@ from pydantic import Field
 from fusionkit.core.errors import DataError
 from fusionkit.core.recording import Array, Recording
 from fusionkit.core.registry import sources
+from fusionkit.data.folders import find_folders, has_folder, subject_files
 from fusionkit.data.matlab import list_variables, read_array
 from fusionkit.data.sources.source import Cell, Row, SensorColumn, Source, hashed
 from fusionkit.data.sources.trial import Cutting, Stretch, rows_of_trial
@@ -31,7 +31,8 @@ EEG = (
 )
 RATINGS = ("valence", "arousal", "dominance", "liking")
 _MICROVOLTS = 1e-6
-_FILES = {"python": r"s\d\d\.dat", "matlab": r"s\d\d\.mat"}
+_FOLDERS = {"python": "data_preprocessed_python", "matlab": "data_preprocessed_matlab"}
+_SUFFIX = {"python": ".dat", "matlab": ".mat"}
 
 
 class Signals(NamedTuple):
@@ -91,7 +92,7 @@ class Deap(Source):
     process keeps the last file that it read, about 100 MB.
 
     Args:
-        path: the folder of the files, or one up to three levels above.
+        path: the folder of that name, or one up to three levels above.
         form: ``python`` or ``matlab``; ``auto`` takes Python's where both are there.
         baseline: ``keep`` stores the 3 s before the video, too, for `normalise` by calibration and for filters to
             settle; no record lies in them.
@@ -129,25 +130,22 @@ class Deap(Source):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Whether a folder has DEAP's folders in it, or is one of them."""
-        return any(folder.name == f"data_preprocessed_{form}" for form in _FILES for folder in _folders(path, form))
+        """Whether a folder is one of DEAP's, or has one in reach."""
+        return has_folder(path, _FOLDERS.values())
 
     @cached_property
     def files(self) -> list[Path]:
         """A file per person, in the order of their numbers."""
-        if not self.path.is_dir():
-            raise DataError(
-                f"{self.path}: {'must be a folder, but is a file' if self.path.exists() else 'no such folder'}"
-            )
-        for form, pattern in _FILES.items():
-            folders = _folders(self.path, form) if self.form in ("auto", form) else []
-            if len(folders) > 1:
-                raise DataError(f"{self.path}: there must be one DEAP in it, but there are {[str(x) for x in folders]}")
-            if folders:
-                return _matching(folders[0], pattern)
-        wanted = " or ".join(f"data_preprocessed_{form}" for form in _FILES if self.form in ("auto", form))
+        folders = {form: name for form, name in _FOLDERS.items() if self.form in ("auto", form)}
+        found = find_folders(self.path, folders.values())
+        for form, name in folders.items():
+            if name in found:
+                return [
+                    file.path
+                    for file in subject_files(found[name], rf"(s\d\d)()\{_SUFFIX[form]}", f"s01{_SUFFIX[form]}")
+                ]
         raise DataError(
-            f"{self.path}: there must be a folder {wanted} with files s01, s02 ... in it, but there is none"
+            f"{self.path}: there must be a folder {' or '.join(folders.values())} here or below, but there is none"
         )
 
     @cached_property
@@ -211,6 +209,10 @@ class Deap(Source):
             trial=trial,
             skip=0 if self.keeps else round(BASELINE * SAMPLE_RATE),
         )
+
+    def sensors(self) -> Mapping[str, Mapping[str, Any]]:
+        """All of its signals."""
+        return {name: {"kind": "eeg" if name == "eeg" else "signal"} for name in SIGNALS}
 
     def fingerprint(self) -> str:
         """Hash of the files' places, sizes and times, and of the options."""
@@ -303,18 +305,3 @@ def _changed(path: Path) -> str:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     return f"{status.st_size} {status.st_mtime_ns}"
-
-
-def _folders(path: Path, form: str) -> list[Path]:
-    """Folders with files of a form: the path itself, else the nearest below."""
-    name = f"data_preprocessed_{form}"
-    levels = ([path], *(sorted(path.glob(pattern)) for pattern in (name, f"*/{name}", f"*/*/{name}")))
-    for folders in levels:
-        found = [folder for folder in folders if folder.is_dir() and _matching(folder, _FILES[form])]
-        if found:
-            return found
-    return []
-
-
-def _matching(folder: Path, pattern: str) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if re.fullmatch(pattern, file.name, re.IGNORECASE))
