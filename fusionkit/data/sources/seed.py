@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -105,6 +105,14 @@ class Seed(SeedFamily):
     def recognises(cls, path: Path) -> bool:
         """Whether SEED's folders are in reach."""
         return has_folder(path, [RAW, *RELEASES])
+
+    @classmethod
+    def readings(cls, path: Path) -> list[dict[str, Any]]:
+        """Raw samples, and the differential entropy of each release."""
+        found = [name for name in (RAW, *RELEASES) if has_folder(path, [name])]
+        releases = dict.fromkeys(RELEASES[name] for name in found if name != RAW)
+        raw: list[dict[str, Any]] = [{"path": path}] if RAW in found else []
+        return [*raw, *({"path": path, "features": "de", "release": release} for release in releases)]
 
     @cached_property
     def folder(self) -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -291,6 +291,12 @@ class SeedFamily(Source):
         if sensor.column not in {column for other in self.trials for column in other.cells}:
             raise DataError(f"{where}: a sensor must be eeg or eye, but {sensor.column!r} is not")
         return None
+
+    def sensors(self) -> Mapping[str, Mapping[str, Any]]:
+        """Those that some trial has; eye movement is no EEG."""
+        ready = {} if self._hop() is None else {"features": {"kind": "ready"}}
+        entries: dict[str, Mapping[str, Any]] = {"eeg": {"kind": "eeg", **ready}, "eye": {"kind": "signal"}}
+        return {name: entries[name] for name in entries if any(name in trial.cells for trial in self.trials)}
 
     def fingerprint(self) -> str:
         """Hash of the place, the trials and how they are cut."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -88,6 +88,12 @@ class SeedIV(SeedFamily):
     def recognises(cls, path: Path) -> bool:
         """Whether SEED-IV's folders are in reach."""
         return has_folder(path, [RAW, SMOOTH])
+
+    @classmethod
+    def readings(cls, path: Path) -> list[dict[str, Any]]:
+        """Raw samples, and differential entropy."""
+        forms: dict[str, dict[str, Any]] = {RAW: {"path": path}, SMOOTH: {"path": path, "features": "de"}}
+        return [options for name, options in forms.items() if has_folder(path, [name])]
 
     def _hop(self) -> float | None:
         return None if self.features == "raw" else HOP

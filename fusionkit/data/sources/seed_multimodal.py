@@ -109,6 +109,11 @@ class SeedMultimodal(SeedFamily):
         """Whether its folders are in reach."""
         return has_folder(path, ["02-EEG-DE-feature", *FOLDERS.values()])
 
+    @classmethod
+    def readings(cls, path: Path) -> list[dict[str, Any]]:
+        """Each release."""
+        return [{"path": path, "release": release} for release, name in FOLDERS.items() if has_folder(path, [name])]
+
     @cached_property
     def folder(self) -> Path:
         """Where the features of EEG lie.

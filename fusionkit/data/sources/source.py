@@ -191,6 +191,15 @@ class Source(ABC):
         del path
         return False
 
+    @classmethod
+    def readings(cls, path: Path) -> list[dict[str, Any]]:
+        """What a recipe may say of a source that is recognised: options for each form that its data are there in."""
+        return [{"path": path}]
+
+    def sensors(self) -> Mapping[str, Mapping[str, Any]]:
+        """Columns of signals, and a recipe's entry for each (``{"eeg": {"kind": "eeg"}}``); none where recipes say."""
+        return {}
+
     def notes(self, sensors: Mapping[str, SensorColumn]) -> list[str]:
         """What whoever uses these sensors of it must know, a line each; the report shows them."""
         del sensors
