@@ -46,7 +46,9 @@ class Frames:
         return cls(samples, hop, sample_rate)
 
     def cut(self, values: Float[Tensor, "batch channel time"]) -> Float[Tensor, "batch channel step sample"]:
-        """Frames of every channel: one gather, which exports with free batch and time (of two steps or more).
+        """Frames of every channel; exports with free batch and time (of two steps or more).
+
+        A view of the values, which must not be written to; in a graph one gather, for a view of free size exports not.
 
         Raises:
             ShapeError: the windows are shorter than one frame.
@@ -54,6 +56,8 @@ class Frames:
         time = values.shape[-1]
         if time < self.samples:
             raise ShapeError(f"a window must hold a frame of {self.samples} samples, but it has {time}")
+        if not torch.compiler.is_compiling():
+            return values.unfold(-1, self.samples, self.hop)
         steps = (time - self.samples) // self.hop + 1
         start = torch.arange(steps, device=values.device) * self.hop
         index = start[:, None] + torch.arange(self.samples, device=values.device)
@@ -72,8 +76,9 @@ class Frames:
 
 
 def zero_padding(
-    values: Float[Tensor, "batch channel time"], length: Int[Tensor, " batch"]
-) -> Float[Tensor, "batch channel time"]:
+    values: Float[Tensor, "batch channel *rest time"], length: Int[Tensor, " batch"]
+) -> Float[Tensor, "batch channel *rest time"]:
     """Put zeros where nothing was recorded, so that NaN there goes no further."""
     real = torch.arange(values.shape[-1], device=values.device) < length[:, None]
-    return torch.where(real[:, None], values, torch.zeros_like(values))
+    real = real[(slice(None), *[None] * (values.ndim - 2))]
+    return torch.where(real, values, torch.zeros_like(values))

@@ -1,152 +1,176 @@
-"""EEG windows in volts to differential entropy per band, or to microvolts."""
-
-import math
-from collections.abc import Mapping
-from typing import Literal
+"""EEG windows to features: an estimate of every band's variance, what is said of it, and electrodes that say nothing."""
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
-from fusionkit.core.errors import ConfigError
 from fusionkit.core.framing import Frames, zero_padding
 from fusionkit.core.levels import FeatureShape
 from fusionkit.core.modality import FrontEnd
 
-BANDS: Mapping[str, Mapping[str, tuple[float, float]]] = {
-    "seed": {
-        "delta": (1.0, 4.0),
-        "theta": (4.0, 8.0),
-        "alpha": (8.0, 14.0),
-        "beta": (14.0, 31.0),
-        "gamma": (31.0, 50.0),
-    },
-    "classic": {
-        "delta": (1.0, 4.0),
-        "theta": (4.0, 8.0),
-        "alpha": (8.0, 13.0),
-        "beta": (13.0, 30.0),
-        "gamma": (30.0, 45.0),
-    },
-}
-_MICRO = 1e6  # files and windows hold volts
+from .asymmetry import Asymmetry
+from .bands import MICRO
+
+CHUNK_BYTES = 2**20
+"""Samples that a processor works on at a time, so that they stay in its cache."""
 
 
-class DifferentialEntropy(FrontEnd):
-    r"""Differential entropy of each band and electrode, as two matrix products.
+class BandFeatures(FrontEnd):
+    """Features of every band and electrode: ``estimate``, then ``measure``, then ``asymmetry``.
 
-    A band's signal is taken as Gaussian with the band's variance :math:`s^2` in square microvolts,
-
-    .. math:: h = \tfrac12 \ln(2 \pi e s^2), \quad s^2 = \frac{2}{N \sum_n w_n^2} \sum_{lo \le f_k < hi} |X_k|^2,
-
-    with :math:`X` the DFT of :math:`N` samples under a Hann window :math:`w`. A band of variance 1 has 1.4189 nats.
-    The bands are half-open, so that no frequency counts twice. The mean of a step is removed inside the rows of
-    the DFT, each of which is then rescaled to its exact gain for white noise: an offset changes nothing, and the
-    variance of white noise comes out unbiased in every band.
+    A channel whose samples are all exactly 0, or of which any is NaN, in the steps that count was not measured: its
+    features are NaN, and so are those of every pair it is in. Samples beyond ``length`` count for nothing.
 
     Args:
+        estimate: makes ``(batch, channel, step, band)`` of windows, and ``(batch, channel, step)`` that is 0 where a
+            step holds nothing but zeros and NaN where it holds a NaN.
+        frames: the steps that ``estimate`` cuts.
+        measure: what is said of the estimates.
         channels: electrodes.
-        frames: the steps.
-        bands: name to lower (inside) and upper edge (outside) in hertz; taken in rising order.
-        log: base of the logarithm.
-        floor: least variance, in square microvolts.
-
-    Raises:
-        ConfigError: a band ends above half the sampling rate, or no frequency of the DFT lies in it.
-
-    Reference:
-        Duan, Zhu, Lu, IEEE EMBS NER 2013; Zheng, Lu, IEEE TAMD 2015.
+        bands: how many.
+        asymmetry: compares pairs of electrodes instead.
+        places: where the electrodes sit.
     """
 
-    rows: Float[Tensor, "sample row"]
-    share: Float[Tensor, "row band"]
+    lacks = True
 
     def __init__(
         self,
-        channels: int,
+        estimate: nn.Module,
         frames: Frames,
-        bands: Mapping[str, tuple[float, float]],
+        measure: nn.Module,
+        channels: int,
+        bands: int,
         *,
-        log: Literal["e", 2] = "e",
-        floor: float = 1e-6,
+        asymmetry: Asymmetry | None = None,
+        places: tuple[tuple[float, float, float], ...] | None = None,
     ) -> None:
         super().__init__()
+        self.estimate = estimate
         self.frames = frames
-        self.bands = tuple(sorted(bands, key=lambda name: tuple(bands[name])))
-        self.shape = FeatureShape(channels, len(self.bands))
-        self.floor = floor
-        self.unit = 1.0 if log == "e" else 1 / math.log(2)
-        rows, share = _band_matrices(frames, [bands[name] for name in self.bands], self.bands)
-        self.register_buffer("rows", rows.float(), persistent=False)
-        self.register_buffer("share", share.float(), persistent=False)
+        self.measure = measure
+        self.asymmetry = asymmetry
+        if asymmetry is not None:
+            channels, places = asymmetry.channels, None
+        self.shape = FeatureShape(channels, bands, places=places)
 
     def forward(
-        self, values: Shaped[Tensor, "batch channel sample"], length: Int[Tensor, " batch"]
-    ) -> tuple[Float[Tensor, "batch time channel band"], Bool[Tensor, "batch time"]]:
-        """Entropy of every step; a step counts only if it lies wholly inside ``length``."""
-        frames = self.frames.cut(zero_padding(values.to(self.rows.dtype), length) * _MICRO)
-        frames = frames - frames.mean(-1, keepdim=True)  # the rows do that too; here it saves digits of float32
-        variance = (frames @ self.rows).square() @ self.share
-        entropy = 0.5 * torch.log(variance.clamp_min(self.floor)) + 0.5 * math.log(2 * math.pi * math.e)
-        return (entropy * self.unit).transpose(1, 2), self.frames.mask(length, frames)
+        self, values: Shaped[Tensor, "batch channel *band sample"], length: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch step feature band"], Bool[Tensor, "batch step"]]:
+        """Features of every step; a step counts only if it lies wholly inside ``length``."""
+        known = values.device.type == "cpu" and not torch.compiler.is_compiling()
+        if not known or bool((length < values.shape[-1]).any()):
+            values = zero_padding(values, length)
+        estimate, size = self.estimate(values)
+        mask = self.frames.mask(length, estimate)
+        measured = torch.where(mask[:, None], size, torch.zeros_like(size)).sum(2) > 0  # no NaN is
+        features = self.measure(estimate)
+        if self.asymmetry is not None:
+            features, measured = self.asymmetry(features, measured)
+        lacking = mask[:, None] & ~measured[:, :, None]
+        return features.masked_fill(lacking[..., None], torch.nan).transpose(1, 2), mask
 
     def times(self, steps: int) -> Float[Tensor, " time"]:
         """Centres of the steps in seconds."""
         return self.frames.times(steps)
 
 
-class Microvolts(FrontEnd):
-    """Every sample is a step with one subchannel, its voltage in microvolts: 1e-6 V becomes 1.
+class FourierVariance(nn.Module):
+    """Squares of the coefficients of a short Fourier transform, summed by band: two matrix products.
+
+    The mean of a step is taken off before, for float32 has 7 digits, and an offset of 4 mV on 10 uV takes 3 of them.
+    Where the rows are not blind to it, its part of every coefficient is put back.
 
     Args:
-        channels: electrodes.
-        sample_rate: hertz.
+        frames: the steps.
+        rows: coefficients of a step of volts.
+        share: weight of every squared coefficient in every band.
     """
 
-    def __init__(self, channels: int, sample_rate: float) -> None:
+    rows: Float[Tensor, "sample row"]
+    share: Float[Tensor, "row band"]
+    level: Float[Tensor, " row"]
+
+    def __init__(self, frames: Frames, rows: Float[Tensor, "sample row"], share: Float[Tensor, "row band"]) -> None:
         super().__init__()
-        self.frames = Frames(1, 1, sample_rate)
-        self.shape = FeatureShape(channels, 1)
+        self.frames = frames
+        level = rows.sum(0)
+        self.blind = bool(level.abs().max() < 1e-9 * rows.abs().max())
+        self.register_buffer("rows", rows.float(), persistent=False)
+        self.register_buffer("share", share.float(), persistent=False)
+        self.register_buffer("level", level.float(), persistent=False)
 
     def forward(
-        self, values: Shaped[Tensor, "batch channel time"], length: Int[Tensor, " batch"]
-    ) -> tuple[Float[Tensor, "batch time channel 1"], Bool[Tensor, "batch time"]]:
-        """Microvolts of every sample."""
-        clean = zero_padding(values, length) * _MICRO
-        return clean.transpose(1, 2)[..., None], self.frames.mask(length, clean[..., None])
+        self, values: Shaped[Tensor, "batch channel sample"]
+    ) -> tuple[Float[Tensor, "batch channel step band"], Float[Tensor, "batch channel step"]]:
+        """Variances in square microvolts, and the root of every step's sum of squares."""
+        if values.device.type != "cpu" or torch.compiler.is_compiling():  # one graph for every size
+            return self._estimate(self.frames.cut(values))
+        record = max(1, values[:1].numel() * self.rows.element_size())
+        pieces = [self._pieces(some, record) for some in torch.split(values, max(1, CHUNK_BYTES // record))]
+        if len(pieces) == 1:
+            return pieces[0]
+        return torch.cat([variance for variance, _ in pieces]), torch.cat([size for _, size in pieces])
 
-    def times(self, steps: int) -> Float[Tensor, " time"]:
-        """Centres of the samples in seconds."""
-        return self.frames.times(steps)
+    def _pieces(self, values: Shaped[Tensor, "some channel sample"], record: int) -> tuple[Tensor, Tensor]:
+        """The same for records that fit the cache together, or for one that does not, some steps at a time."""
+        frames = self.frames.cut(values)
+        most = max(1, frames.shape[2] * CHUNK_BYTES // record)
+        if frames.shape[2] <= most:
+            return self._estimate(frames)
+        pieces = [self._estimate(some) for some in torch.split(frames, most, 2)]
+        return torch.cat([variance for variance, _ in pieces], 2), torch.cat([size for _, size in pieces], 2)
+
+    def _estimate(self, frames: Shaped[Tensor, "batch channel step sample"]) -> tuple[Tensor, Tensor]:
+        frames = frames.to(self.rows.dtype)
+        mean = frames.mean(-1, keepdim=True)
+        coefficients = (frames - mean) @ self.rows
+        if not self.blind:
+            coefficients = coefficients + mean * self.level
+        return coefficients.square() @ self.share, torch.linalg.vector_norm(frames, dim=-1)
 
 
-def _band_matrices(
-    frames: Frames, bands: list[tuple[float, float]], names: tuple[str, ...]
-) -> tuple[Float[Tensor, "sample row"], Float[Tensor, "row band"]]:
-    """Rows of the DFT that lie in some band (cosines, then sines), and which row belongs to which band."""
-    samples, rate = frames.samples, frames.sample_rate
-    frequency = torch.arange(samples // 2 + 1, dtype=torch.float64) * rate / samples
-    inside = torch.zeros(len(frequency), len(bands), dtype=torch.float64)
-    edge = 1e-9 * rate  # against rounding
-    for i, (name, (low, high)) in enumerate(zip(names, bands, strict=True)):
-        if not 0 <= low < high <= rate / 2 + edge:
-            raise ConfigError(
-                f"features.bands: a band must rise and end at or below half the sampling rate, {rate / 2:g} Hz, "
-                f"but {name!r} is {low:g} to {high:g} Hz"
-            )
-        inside[:, i] = (frequency >= low - edge) & (frequency < high - edge)
-        if not inside[:, i].any():
-            raise ConfigError(
-                f"features.bands: a band must hold a multiple of {rate / samples:g} Hz (1 / window), "
-                f"but {name!r} is {low:g} to {high:g} Hz"
-            )
-    used = inside.any(1)
-    sample = torch.arange(samples, dtype=torch.float64)
-    angle = 2 * math.pi * torch.outer(sample, frequency[used] / rate)
-    window = torch.hann_window(samples, periodic=True, dtype=torch.float64)
-    rows = torch.cat([angle.cos(), angle.sin()], 1) * window[:, None]
-    rows = rows - rows.mean(0)
-    gain = rows.square().sum(0)
-    real = gain > 1e-9 * gain.max()  # the sine at 0 Hz, and at half the rate, is nothing
-    # 2 / (N sum w^2) and the white-noise gain sum w^2 / 2 of a row leave rows of length 1 / sqrt(N)
-    return rows[:, real] / (gain[real] * samples).sqrt(), torch.cat([inside[used]] * 2)[real]
+class FilteredVariance(nn.Module):
+    """Mean square of every step of signals that were filtered before.
+
+    A band that starts above 0 Hz has no mean to take off.
+
+    Args:
+        frames: the steps.
+        gain: what the filter of every band lets through of white noise, over what sharp edges would; divided by.
+    """
+
+    scale: Float[Tensor, " band"]
+
+    def __init__(self, frames: Frames, gain: Float[Tensor, " band"]) -> None:
+        super().__init__()
+        self.frames = frames
+        self.register_buffer("scale", (MICRO / (gain * frames.samples).sqrt()).float(), persistent=False)
+
+    def forward(
+        self, values: Shaped[Tensor, "batch channel band sample"]
+    ) -> tuple[Float[Tensor, "batch channel step band"], Float[Tensor, "batch channel step"]]:
+        """Variances in square microvolts, and the sum over bands of the root of every step's sum of squares."""
+        frames = self.frames.cut(values.flatten(1, 2).to(self.scale.dtype))
+        size = torch.linalg.vector_norm(frames, dim=-1).unflatten(1, values.shape[1:3]).transpose(2, 3)
+        return (size * self.scale).square(), size.sum(-1)
+
+
+class Samples(nn.Module):
+    """Every sample as it is: a step each.
+
+    Args:
+        scale: what it is multiplied by, 1e6 for microvolts.
+    """
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(
+        self, values: Shaped[Tensor, "batch channel *band step"]
+    ) -> tuple[Float[Tensor, "batch channel step band"], Float[Tensor, "batch channel step"]]:
+        """The samples, bands last, and the sum over bands of their size."""
+        values = values if values.is_floating_point() else values.float()
+        values = (values * self.scale)[:, :, None] if values.ndim == 3 else values * self.scale
+        return values.transpose(2, 3), values.abs().sum(2)

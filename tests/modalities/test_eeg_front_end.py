@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from fusionkit.core.errors import ConfigError
 from fusionkit.core.recording import Stored
 from fusionkit.modalities.eeg import EEG
+from fusionkit.modalities.eeg.bands import BANDS
 from fusionkit.modalities.eeg.features import DftFeatures, RawFeatures
-from fusionkit.modalities.eeg.front_end import BANDS
 
 RATE = 200.0
 UV = 1e-6
@@ -131,7 +131,7 @@ def test_half_a_volt_scale_is_ln_2():
 
 
 def test_silence_gives_the_floor():
-    entropy, mask = front_end(floor=1e-4)(torch.zeros(1, 3, 400), torch.tensor([400]))
+    entropy, mask = front_end(floor=1e-4)(torch.full((1, 3, 400), 2e-5), torch.tensor([400]))
     assert torch.allclose(entropy, torch.tensor(0.5 * math.log(2 * math.pi * math.e * 1e-4)))
     assert mask.all()
 
@@ -182,8 +182,11 @@ def test_what_cannot_be_is_refused(options, rate, message):
 
 
 def test_bands_are_ordered_by_frequency_and_may_touch_the_nyquist_frequency():
-    module = front_end(100.0, 400, bands={"high": (31, 50), "low": (1, 4)})
-    assert module.bands == ("low", "high")
+    options = DftFeatures(bands={"high": (31, 50), "low": (1, 4)})
+    assert list(EEG(features=options).hertz()) == ["low", "high"]
+    slow = 20 * UV * torch.sin(2 * math.pi * 2 * torch.arange(400) / 100).expand(1, 3, -1)
+    entropy, _ = front_end(100.0, 400, bands=options.bands)(slow, full(slow))
+    assert (entropy[..., 0] > entropy[..., 1] + 3).all()
 
 
 @pytest.mark.parametrize("step", [None, pytest.param(0.25, marks=pytest.mark.slow)])
