@@ -32,6 +32,13 @@ _WORDS = {
 }
 _MISSING = re.compile(r"invalid tag with only|truncat|corrupt|incomplete|incorrect number of samples", re.IGNORECASE)
 
+# what MNE says of files that are no whole recording, and the rule that they break
+_RULES = (
+    (r"number of trials is (\d+)", r"a recording must be continuous, but this file holds \1 epochs"),
+    (r"Could not find the \.fdt data file", "an EEGLAB header must have its .fdt file beside it, but there is none"),
+    (r"number of bytes per sample", "samples must fill a CNT file as its header says, but they do not: it was cut"),
+)
+
 
 class Channel(NamedTuple):
     """One channel: its label in the file, the name we give it, and its type (``eeg``, ``ecg`` ...)."""
@@ -256,11 +263,20 @@ def _open(path: Path, preload: bool) -> Any:
             read = mne.io.read_raw_cnt if _is_neuroscan(path) else mne.io.read_raw
             raw = read(path, preload=preload, verbose="WARNING")
         except Exception as error:  # MNE raises whatever its many readers come upon
-            raise DataError(f"{path}: must be a recording that MNE reads, but {_one_line(error)}") from error
+            raise DataError(f"{path}: {_rule(error)}") from error
     for warning in heard:
         if _MISSING.search(str(warning.message)):
             raise DataError(f"{path}: the recording must be whole, but MNE says: {_one_line(warning.message)}")
     return raw
+
+
+def _rule(error: Exception) -> str:
+    """The rule that a file breaks, and what MNE got."""
+    for pattern, rule in _RULES:
+        said = re.search(pattern, str(error))
+        if said is not None:
+            return said.expand(rule)
+    return f"must be a recording that MNE reads, but {_one_line(error)}"
 
 
 def _is_neuroscan(path: Path) -> bool:

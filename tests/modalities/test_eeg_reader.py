@@ -1,11 +1,10 @@
-import hashlib
-import json
 import os
 
 import numpy as np
 import pytest
 
 from fusionkit.core.errors import ConfigError, DataError
+from fusionkit.core.recording import Stored
 from fusionkit.core.registry import modalities
 from fusionkit.data.recordings import at_rate, describe, pick, read_recording
 from fusionkit.modalities.eeg import EEG
@@ -191,29 +190,6 @@ def test_the_registry_builds_it_from_options():
         modalities.build("eeg", {"features": {"kind": "dft", "window": -1}})
 
 
-def test_real_files_give_what_mne_gave(real_data):
-    manifest = json.loads((real_data / "eeg_formats" / "manifest.json").read_text())
-    same, refused = 0, {}
-    for file in manifest["files"]:
-        path = real_data / "eeg_formats" / file["path"]
-        try:
-            recording = read_recording(path, ["*"])
-        except DataError as error:
-            assert str(path) in str(error) and "\n" not in str(error)
-            refused[path.name] = str(error)
-            continue
-        digest = hashlib.sha1(np.ascontiguousarray(recording.values.T).tobytes()).hexdigest()
-        assert digest == file["sha1_f32"], path
-        assert recording.sample_rate == file["sfreq"]
-        same += 1
-    # annotations alone; epochs; MATLAB 7.3 (an extra of MNE's); a header of 64 samples over 2; a clipped CNT
-    assert set(refused) == {
-        "SC4001EC-Hypnogram.edf", "test_epochs.set", "test_raw_h5.set", "Analyzer_nV_Export.vhdr",
-        "test_CNT_events_mne_JWoess_clipped.cnt",
-    }  # fmt: skip
-    assert same == 22
-
-
 @pytest.mark.parametrize(
     "name",
     ["mne-python/brainvision/test_old_layout_latin1_software_filter.vhdr", "eeglab/eeglab_data.set",
@@ -251,3 +227,75 @@ def test_a_recording_with_a_pause_is_refused(real_data, tmp_path):
     path.write_bytes(content.replace(b"+7\x14\x14", b"+9\x14\x14"))
     with pytest.raises(DataError, match=r"a\.edf: a recording must be continuous, but before record 7 it pauses"):
         EEG().read(path)
+
+
+def test_old_names_pick_and_globs_do_not_follow_them():
+    values = np.random.default_rng(0).normal(0, 1e-5, (4, 50)).astype(np.float32)
+    names = ["T5", "P3", "EEG T4-Ref", "EEG Cz-LE"]
+    got = EEG(channels=["T8", "p7", "P*", "Cz"]).from_array(values, 100.0, names)
+    assert got.channels == ("EEG T4-Ref", "T5", "P3", "EEG Cz-LE")
+    np.testing.assert_array_equal(got.values.T, values[[2, 0, 1, 3]])
+    with pytest.raises(DataError, match="there must be a channel 'T7'"):
+        EEG(channels=["T7"]).from_array(values, 100.0, names)
+
+
+READY = {"kind": "ready", "bands": "seed"}
+
+
+def test_features_that_are_ready_are_stored_time_first():
+    values = np.arange(3 * 5 * 7, dtype=np.float64).reshape(3, 5, 7)
+    sensor = modalities.build("eeg", {"features": READY, "sample_rate": 0.25})
+    got = sensor.from_array(values, channels=["Fz", "Cz", "Pz"])
+    assert got.values.shape == (7, 3, 5) and got.values.dtype == np.float32
+    assert (got.sample_rate, got.channels, got.unit) == (0.25, ("Fz", "Cz", "Pz"), "")
+    np.testing.assert_array_equal(got.values[2], values[:, :, 2])
+    np.testing.assert_array_equal(sensor.window(got.values[1:4]), values[:, :, 1:4])
+    stored = Stored(0.25, got.channels, "", (3, 5), "<f4", 7)
+    assert sensor.window_shape(stored) == (3, 5, 7) == sensor.window(got.values).shape
+    assert sensor.chain(stored) is None
+
+
+def test_features_that_are_ready_obey_the_montage():
+    values = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32)
+    sensor = modalities.build("eeg", {"features": READY, "montage": ["T7", "Cz", "O1", "Fz"], "missing": "mask"})
+    got = sensor.from_array(values, 0.25, ["Cz", "T3", "Fz"])
+    assert got.channels == ("T7", "Cz", "O1", "Fz")
+    np.testing.assert_array_equal(sensor.window(got.values)[[0, 1, 3]], values[[1, 0, 2]])
+    assert not got.values[:, 2].any()
+
+
+def test_features_that_are_ready_come_as_arrays_of_their_bands(tmp_path, signals):
+    sensor = modalities.build("eeg", {"features": READY})
+    with pytest.raises(DataError, match=r"must be \(channel, band, time\) with steps in it, but its shape is \(3, 4\)"):
+        sensor.from_array(np.zeros((3, 4)), 0.25)
+    with pytest.raises(DataError, match=r"must have the 5 bands of features\.bands, but its shape is \(3, 4, 7\)"):
+        sensor.from_array(np.zeros((3, 4, 7)), 0.25)
+    with pytest.raises(DataError, match=r"an eeg array must be \(channel, time\) .*\(3, 5, 7\)"):
+        EEG().from_array(np.zeros((3, 5, 7)), 0.25)
+    with pytest.raises(DataError, match=r"a\.edf: features: \{kind: ready\} must come as arrays"):
+        sensor.read(write_edf(tmp_path / "a.edf", signals))
+    with pytest.raises(DataError, match=r"sample_rate must be 1 Hz .*but got 0.25 Hz"):
+        modalities.build("eeg", {"features": READY, "sample_rate": 1}).from_array(np.zeros((3, 5, 7)), 0.25)
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"sample_rate": 1, "resample": True}, "resample"),
+        ({"preprocess": {"reference": "average"}}, "preprocess"),
+        ({"montage": "seed_62", "missing": "interpolate"}, "missing: interpolate"),
+    ],
+)
+def test_what_is_done_to_signals_is_refused_for_features(options, key):
+    with pytest.raises(ConfigError, match=f"{key} is for signals, but features"):
+        modalities.build("eeg", {"features": READY, **options})
+
+
+def test_a_filter_bank_adds_an_axis_to_windows():
+    sensor = modalities.build("eeg", {"features": {"kind": "bandpass", "bands": {"alpha": [8, 13], "beta": [13, 30]}}})
+    recording = sensor.from_array(np.random.default_rng(0).normal(0, 1e-5, (4, 300)), 100.0)
+    stored = Stored(100.0, recording.channels, "V", (4,), "<f4", 300)
+    whole = sensor.whole(stored)
+    assert whole is not None
+    assert sensor.window(whole(recording.values)).shape == sensor.window_shape(stored) == (4, 2, 300)
+    assert EEG().window_shape(stored) == (4, 300)
