@@ -346,3 +346,89 @@ def test_a_device_computes_what_the_cpu_does(study, tmp_path):
     there = run(study, tmp_path, Convolution(), "cuda", device=torch.device("cuda"))
     np.testing.assert_array_equal(here.steps, there.steps)
     np.testing.assert_allclose(here.values, there.values, rtol=1e-4, atol=1e-5)
+
+
+class Filtered(Waves):
+    """Windows of a running sum and its negative, which start with the recording."""
+
+    def __init__(self):
+        self.seen = 0
+
+    def whole(self, stored):
+        def run(values):
+            self.seen += 1
+            return np.stack([values.cumsum(0), -values.cumsum(0)], -1)
+
+        return run
+
+    def window(self, stored):
+        return np.ascontiguousarray(np.moveaxis(stored, 0, -1))
+
+
+def test_windows_are_cut_of_the_whole_recording_once_it_is_filtered(tmp_path):
+    whole = recordings([40, 24])
+    made = NewSensor.of(whole)
+    starts = [0, 8, 3, 0, 12]
+    made = replace(
+        made,
+        recording=np.array([0, 0, 0, 1, 1]),
+        start=np.array(starts),
+        count=np.array([8, 8, 5, 8, 8]),
+        stored=replace(made.stored, longest=8),
+    )
+    records = Records.of([{"id": f"r{i}"} for i in range(5)])
+    study = save_study(tmp_path / "whole.h5", records, {"eeg": made})
+    modality = Filtered()
+    windows = Windows("eeg", study.sensors["eeg"], modality)
+    assert windows.shape == (2, 2, 8)
+    modality.seen = 0
+    values, length = windows.read(np.arange(5))
+    assert modality.seen == 2 and length.tolist() == [8, 8, 5, 8, 8]
+    for row, recording in enumerate([0, 0, 0, 1, 1]):
+        total = whole[recording].values.cumsum(0)[starts[row] : starts[row] + length[row]].T
+        np.testing.assert_array_equal(values[row, :, 0, : length[row]], total)
+        np.testing.assert_array_equal(values[row, :, 1, : length[row]], -total)
+        assert not values[row, ..., length[row] :].any()
+    np.testing.assert_array_equal(windows.read(np.array([4, 0, 3, 1]))[0], values[[4, 0, 3, 1]])
+
+
+def test_a_channel_without_signal_stays_zero_whatever_a_filter_rings(tmp_path):
+    whole = recordings([16])
+    whole[0].values[8:, 1] = 0
+    made = replace(
+        NewSensor.of([*whole, None]), recording=np.array([0, 0]), start=np.array([4, 8]), count=np.array([8, 8])
+    )
+    study = save_study(tmp_path / "dead.h5", Records.of([{"id": "a"}, {"id": "b"}]), {"eeg": made})
+    values, _ = Windows("eeg", study.sensors["eeg"], Filtered()).read(np.arange(2))
+    assert values[0, 1].all() and values[1, 0].all() and not values[1, 1].any()
+
+
+class Lacking(Blocks):
+    """A channel of zeros is not measured; of ones, infinite."""
+
+    lacks = True
+
+    def __deepcopy__(self, memo):
+        return type(self)()
+
+    def forward(self, values, length):
+        made, mask = super().forward(values, length)
+        made = torch.where((values == 0).all(-1)[:, None, :, None], torch.nan, made)
+        return torch.where((values == 1).all(-1)[:, None, :, None], torch.inf, made), mask
+
+
+class Careless(Lacking):
+    lacks = False
+
+
+def test_what_was_not_measured_is_kept_as_nan_where_the_front_end_says_so(tmp_path):
+    signals = recordings([16, 16, 16])
+    signals[1].values[:, 0] = 0
+    study = make_study(tmp_path, {"eeg": signals})
+    cached = run(study, tmp_path, Lacking())
+    assert np.isnan(cached.values[1, :, 0]).all() and np.isnan(cached.values).sum() == 8
+    with pytest.raises(DataError, match="features must be finite, but those of eeg of record 'r1' are not"):
+        run(study, tmp_path, Careless(), key="{2}")
+    signals[2].values[:] = 1
+    with pytest.raises(DataError, match="of record 'r2' are not"):
+        run(make_study(tmp_path, {"eeg": signals}, "infinite.h5"), tmp_path, Lacking())

@@ -221,3 +221,26 @@ def test_a_hundred_thousand_windows_take_no_time():
     began = time.perf_counter()
     assert check_straddling(made, big) == []
     assert time.perf_counter() - began < 5
+
+
+def test_records_that_are_smoothed_together_may_not_part():
+    apart = study({"eeg": sensor([(0, 0, 10), (0, 20, 10), (1, 0, 10), (1, 20, 10)])}, recording="abcd")
+    groups = {"eeg": np.array([0, 0, 1, -1])}
+    assert check_straddling(split(apart, "ttxx"), apart, smoothed=groups) == []
+    message = (
+        r"smoothed as one sequence may not straddle a split, but records 'r0' \(train\) and 'r1' \(test\) of fold 0 are "
+        r"smoothed together \(eeg\)"
+    )
+    with pytest.raises(DataError, match=message):
+        check_straddling(split(apart, "txtx"), apart, smoothed=groups)
+    (warning,) = check_straddling(split(apart, "txtx"), apart, "a demonstration", smoothed=groups)
+    assert "are smoothed together (eeg) (in 1 of 1 folds); allowed: a demonstration" in warning
+    assert check_straddling(split(apart, "t-vx"), apart, smoothed=groups) == []  # left out, -1: no sides
+
+
+def test_trials_of_one_recording_may_part_only_unless_smoothed_together():
+    apart = study({"eeg": sensor([(0, 0, 10), (0, 20, 10), (0, 40, 10)])}, trial="abc", recording="xxx")
+    made = split(apart, "tvx", by="trial")
+    assert check_straddling(made, apart) == []
+    with pytest.raises(DataError, match="are smoothed together"):
+        check_straddling(made, apart, smoothed={"eeg": np.array([0, 0, 0])})

@@ -18,6 +18,7 @@ from fusionkit.data.features import CachedFeatures
 from fusionkit.data.normalisation import NormaliseOptions, statistics, warn_of_erased_labels
 from fusionkit.data.records import Records
 from fusionkit.data.study import StoredSensor, Study
+from fusionkit.runtime.statistics import RunningStatistics
 
 RATE = 4.0
 
@@ -224,6 +225,111 @@ def test_a_calibration_that_is_not_finite_is_refused():
         run(make("a", [0], values=np.full((40, 2), np.nan, np.float32)), kind="calibration", seconds=5)
 
 
+def test_what_was_not_measured_is_not_counted():
+    cached = random_features(4, [3, 2, 3, 3])
+    cached.values[0, :, 1] = np.nan
+    cached.values[2:, 1, 0] = np.nan
+    cached.values[2:, :, 1, 1] = np.nan
+    made = run(make("aabb", [0, 1, 2, 3]), cached, kind="subject")
+    for row, mates in ((0, [0, 1]), (2, [2, 3])):
+        real = np.concatenate([cached.values[mate, : cached.steps[mate]] for mate in mates]).astype(float)
+        for at in np.ndindex(2, 2):
+            seen = real[(slice(None), *at)]
+            seen = seen[~np.isnan(seen)]
+            expected = (seen.mean(), seen.std()) if len(seen) else (0, 1)
+            assert (made.shift[(row, *at)], made.scale[(row, *at)]) == pytest.approx(expected, rel=1e-6)
+
+
+class Lacking(Seconds):
+    """A channel of zeros is not measured."""
+
+    lacks = True
+
+    def forward(self, values, length):
+        made, mask = super().forward(values, length)
+        return torch.where((values == 0).all(-1)[:, None, :, None], torch.nan, made), mask
+
+
+def test_a_channel_that_the_calibration_lacks_keeps_its_scale():
+    values = np.random.default_rng(0).normal(3, 2, (40, 2)).astype(np.float32)
+    values[:, 1] = 0
+    study = make("a", [0], values=values)
+    cached = random_features(1, [0], shape=(2, 2, 1))
+    made = statistics(NormaliseOptions(kind="calibration", seconds=5), cached, study, "eeg", Waves(), Lacking())
+    assert made.shift[0, 1] == 0 and made.scale[0, 1] == 1 and made.scale[0, 0] != 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 99))
+def test_running_statistics_are_those_of_all_steps_so_far(lengths, seed):
+    generator = np.random.default_rng(seed)
+    parts = [1e4 + generator.normal(size=(length, 2, 1)) for length in lengths]
+    parts[0][:, 1] = np.nan
+    running = RunningStatistics((2, 1))
+    for count, part in enumerate(parts, start=1):
+        running.update(part)
+        seen = np.concatenate(parts[:count])
+        for channel in range(2):
+            real = seen[~np.isnan(seen[:, channel, 0]), channel, 0]
+            assert running.shift[channel, 0] == pytest.approx(real.mean() if len(real) else 0, rel=1e-7)
+            spread = real.std() if len(real) > 1 else 1
+            assert running.scale[channel, 0] == pytest.approx(spread, rel=1e-6)
+
+
+@pytest.mark.parametrize("over", ["subject", "recording"])
+def test_online_statistics_are_those_of_the_calibration_and_every_record_before(over):
+    subjects, recordings, starts = "abaaba", [0, 1, 2, 0, 1, 0], [28, 30, 8, 20, 12, 8]
+    study = make(subjects, recordings, windows=starts)
+    cached = random_features(6, [2, 2, 1, 2, 2, 2], shape=(2, 2, 1))
+    made = run(study, cached, kind="calibration", seconds=4, over=over, update=True)
+    values = study.sensors["eeg"].values
+    calibration = {r: values[40 * r : 40 * r + 16].reshape(4, 4, 2).mean(1)[..., None] for r in range(3)}
+    assert made.calibration_records.tolist() == [False, False, over == "recording", False, True, True]
+    order = sorted(range(6), key=lambda row: (recordings.index(recordings[row]), starts[row]))
+    for row in range(6):
+        group = subjects if over == "subject" else recordings
+        mates = [other for other in order if group[other] == group[row]]
+        first = {"a": 0, "b": 1}[subjects[row]] if over == "subject" else recordings[row]
+        seen = [calibration[first]]
+        for mate in mates[: mates.index(row)]:  # strictly before it
+            if not made.calibration_records[mate]:
+                seen.append(cached.values[mate, : cached.steps[mate]])
+        real = np.concatenate(seen).astype(float)
+        np.testing.assert_allclose(made.shift[row], real.mean(0), rtol=1e-5)
+        np.testing.assert_allclose(made.scale[row], real.std(0), rtol=1e-5)
+    assert "and every record before" in made.note
+
+
+def test_online_statistics_equal_those_of_a_stream():
+    """One wearer: the segment first, then window by window; shift and scale are taken before the window is seen."""
+    study = make("aaa", [0, 0, 0], windows=[16, 24, 32])
+    cached = random_features(3, [2, 2, 2], shape=(2, 2, 1))
+    made = run(study, cached, kind="calibration", seconds=4, update=True)
+    stream = RunningStatistics((2, 1))
+    stream.update(study.sensors["eeg"].values[:16].reshape(4, 4, 2).mean(1)[..., None])
+    for row in range(3):
+        np.testing.assert_allclose(made.shift[row], stream.shift, rtol=1e-6)
+        np.testing.assert_allclose(made.scale[row], stream.scale, rtol=1e-6)
+        stream.update(cached.values[row])
+
+
+def test_each_recording_may_have_its_own_calibration():
+    made = run(make("aab", [0, 1, 2], windows=[20, 20, 0]), kind="calibration", seconds=5, over="recording")
+    values = make("aab", [0, 1, 2]).sensors["eeg"].values
+    for row in range(3):
+        means = values[40 * row : 40 * row + 20].reshape(5, 4, 2).mean(1)
+        np.testing.assert_allclose(made.shift[row, :, 0], means.mean(0), rtol=1e-6)
+    assert made.calibration_records.tolist() == [False, False, True] and "of each recording" in made.note
+
+
+def test_a_calibration_segment_is_smoothed_as_the_features_are():
+    study = make("a", [0])
+    cached = random_features(1, [2], shape=(2, 2, 1))
+    options = NormaliseOptions(kind="calibration", seconds=5)
+    made = statistics(options, cached, study, "eeg", Waves(), Seconds(), smooth=lambda steps: 0 * steps + 3)
+    assert (made.shift[0] == 3).all()
+
+
 @pytest.mark.parametrize(
     ("given_", "message"),
     [
@@ -231,6 +337,8 @@ def test_a_calibration_that_is_not_finite_is_refused():
         ({"kind": "subject", "seconds": 3}, "only calibration takes seconds, but kind is subject"),
         ({"kind": "recording", "recording": "*"}, "only calibration takes recording, but kind is recording"),
         ({"kind": "calibration", "seconds": 0}, "greater than 0"),
+        ({"kind": "subject", "update": True}, "only calibration takes update, but kind is subject"),
+        ({"kind": "calibration", "seconds": 3, "over": "recording", "recording": "*"}, "but over is recording"),
         ({"kind": "week"}, "subject"),
         ({"kind": "none", "second": 1}, "second"),
     ],
