@@ -9,18 +9,19 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from fusionkit.core.errors import DataError
-from fusionkit.core.registry import modalities
+from fusionkit.core.recording import Stored
 from fusionkit.data.inspect import (
     ArchiveFacts,
     ColumnFacts,
     Facts,
     FileFacts,
     FolderFacts,
-    RecordingFacts,
+    SourceFacts,
+    SourceReading,
     StudyFacts,
     TableFacts,
-    inspect_recording,
+    describe_recording,
+    read_as_sensors,
 )
 from fusionkit.data.splits import Split
 from fusionkit.evaluation.parts import LabelFacts, PartFacts
@@ -38,7 +39,7 @@ def plain_facts(facts: Any) -> Any:
         return {
             **_plain(asdict(facts)),
             "what": "file",
-            "read": [_plain(asdict(one)) for one in read],
+            "read": [_plain(asdict(describe_recording(facts.path, kind, one))) for kind, one in read.items()],
             "refused": refused,
         }
     if is_dataclass(facts) and not isinstance(facts, type):
@@ -62,6 +63,8 @@ def print_facts(screen: Console, facts: Facts) -> None:
         screen.print(table)
     elif isinstance(facts, StudyFacts):
         _print_study(screen, facts)
+    elif isinstance(facts, SourceFacts):
+        _print_source(screen, facts)
     else:
         _print_file(screen, facts)
 
@@ -84,27 +87,6 @@ def print_parts(screen: Console, split: Split, parts: Sequence[PartFacts], tasks
     screen.print(table)
 
 
-def read_as_sensors(facts: FileFacts) -> tuple[list[RecordingFacts], dict[str, str]]:
-    """Read a file as every sensor that takes its suffix, with the sensors' default options.
-
-    Returns:
-        What each sensor reads, and why others do not.
-
-    Raises:
-        DataError: sensors take its suffix, but none can read it.
-    """
-    read: list[RecordingFacts] = []
-    refused: dict[str, str] = {}
-    for kind in facts.kinds:
-        try:
-            read.append(inspect_recording(facts.path, modalities.build(kind)))
-        except DataError as error:
-            refused[kind] = str(error)
-    if refused and not read:
-        raise DataError("\n".join(dict.fromkeys(refused.values())))
-    return read, refused
-
-
 def _print_folder(screen: Console, facts: FolderFacts) -> None:
     count = sum(many for many, _ in facts.suffixes.values())
     screen.print(f"{facts.path}: a folder of {_count(count, 'file')}")
@@ -115,12 +97,60 @@ def _print_folder(screen: Console, facts: FolderFacts) -> None:
         table.add_row(suffix or "(none)", str(many), _bytes(size))
     if table.row_count:
         screen.print(table)
-    if facts.tables:
+    for source in facts.sources:
+        _print_source(screen, source)
+    if facts.tables and not facts.sources:
         screen.print("look closer at:")
         for path in facts.tables[:SHOWN]:
             screen.print(f"  {path}")
         if len(facts.tables) > SHOWN:
             screen.print(f"  and {len(facts.tables) - SHOWN} more")
+
+
+def _print_source(screen: Console, facts: SourceFacts) -> None:
+    for reading in facts.readings:
+        options = ", ".join(f"{name}: {value}" for name, value in {"kind": facts.kind, **reading.options}.items())
+        screen.print(
+            f"\ndata: {{{options}}}\n{_count(reading.records, 'record')} of {_count(reading.trials, 'trial')}, "
+            f"{_names(reading.subjects, 'subject')}, {_names(reading.sessions, 'session')}"
+        )
+        if reading.sensors:
+            screen.print(_signals(reading))
+        if reading.labels:
+            screen.print(_columns(reading.labels, "label"))
+        for note in reading.notes:
+            screen.print(f"note: {note}")
+    for problem in facts.problems:
+        screen.print(f"\nnot as {facts.kind}: {problem}")
+
+
+def _signals(reading: SourceReading) -> Table:
+    table = Table("sensor", "kind", "records", "recordings", "rate", "first recording", "channels")
+    for sensor in reading.sensors:
+        options = ", ".join(f"{name}: {_inline(value)}" for name, value in sensor.entry.items() if name != "kind")
+        table.add_row(
+            sensor.name,
+            sensor.entry["kind"] + (f", {options}" if options else ""),
+            f"{sensor.present} of {reading.records}",
+            str(sensor.recordings),
+            *(("", sensor.problem or "none", "") if sensor.first is None else _layout(sensor.first)),
+        )
+    return table
+
+
+def _layout(stored: Stored) -> tuple[str, str, str]:
+    """Rate, length with shape, and channels."""
+    rate = "" if stored.sample_rate is None else f"{stored.sample_rate:g} Hz"
+    length = "" if stored.seconds is None else f"{stored.seconds:g} s, "
+    channels = _some(stored.channels, 6) + (f" in {stored.unit}" if stored.unit else "")
+    return rate, f"{length}{_shape((stored.longest, *stored.item))}", channels
+
+
+def _inline(value: Any) -> str:
+    """A value as a recipe writes it in a line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {_inline(part)}" for name, part in value.items()) + "}"
+    return str(value)
 
 
 def _print_study(screen: Console, facts: StudyFacts) -> None:
@@ -156,7 +186,8 @@ def _print_file(screen: Console, facts: FileFacts) -> None:
     read, refused = read_as_sensors(facts)
     screen.print(f"{facts.path}: a recording of {_bytes(facts.bytes)}")
     table = Table("read as", "rate", "length", "shape", "channels")
-    for one in read:
+    for kind, recording in read.items():
+        one = describe_recording(facts.path, kind, recording)
         rate = "" if one.sample_rate is None else f"{one.sample_rate:g} Hz"
         length = "" if one.seconds is None else f"{one.seconds:g} s"
         channels = _some(one.channels, 8) + (f" in {one.unit}" if one.unit else "")
@@ -170,10 +201,14 @@ def _columns(columns: Sequence[ColumnFacts], first: str = "column") -> Table:
     table = Table(first, "holds")
     for name in ("filled", "different"):
         table.add_column(name, justify="right")
-    table.add_column("for example")
+    table.add_column("for example, or how often")
     for column in columns:
         form = FORMS.get(column.form) or f"files ({', '.join(column.suffixes)})"
-        examples = ", ".join(_short(example) for example in column.examples)
+        if 0 < len(column.counts) < column.filled:
+            examples = ", ".join(f"{_short(value)} ({count})" for value, count in column.counts.items())
+        else:
+            shown = (f"{float(x):.6g}" if column.form == "number" else _short(x) for x in column.examples)
+            examples = ", ".join(shown)
         if column.missing:
             examples += f"; {_count(column.missing, 'file')} missing"
         table.add_row(column.name, form, str(column.filled), str(column.distinct), examples)
@@ -193,6 +228,10 @@ def _labels(facts: LabelFacts) -> str:
 
 def _count(many: int, what: str) -> str:
     return f"{many:,} {what}{'' if many == 1 else 's'}"
+
+
+def _names(names: Sequence[str], what: str) -> str:
+    return _count(len(names), what) + (f" ({_some(names, 6)})" if names else "")
 
 
 def _some(names: Sequence[str], many: int) -> str:

@@ -1,24 +1,28 @@
-"""Say what a folder, a table, an archive, a study or a recording holds, as plain data; printing is the caller's."""
+"""Say what a folder, a table, an archive, a data set, a study or a recording holds, as plain data."""
 
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
-from fusionkit.core.errors import DataError
-from fusionkit.core.recording import Recording
-from fusionkit.core.registry import modalities
+from fusionkit.core.errors import ConfigError, DataError
+from fusionkit.core.recording import Recording, Stored
+from fusionkit.core.registry import modalities, sources
 from fusionkit.data.checks import layout
+from fusionkit.data.protocols import natural_order
+from fusionkit.data.records import ROLES
 from fusionkit.data.sources.npz import Npz
+from fusionkit.data.sources.source import Cell, SensorColumn, Source
 from fusionkit.data.study import Study
 from fusionkit.data.table import READERS, read_table
 
-if TYPE_CHECKING:
-    from fusionkit.core.modality import Modality
-
 EXAMPLES = 5
+CLASSES = 20
+ANY_CHANNEL = "signal"
+"""The sensor that takes a recording's channels of whatever type."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class ColumnFacts:
         examples: the first different values.
         suffixes: endings of its files, most frequent first.
         missing: how many different files are not there.
+        counts: how often each value occurs, in natural order; empty where there are more than `CLASSES`.
     """
 
     name: str
@@ -42,6 +47,7 @@ class ColumnFacts:
     examples: tuple[str, ...]
     suffixes: tuple[str, ...] = ()
     missing: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,57 @@ class StudyFacts:
 
 
 @dataclass(frozen=True)
+class ColumnOfSource:
+    """One sensor of a data set, by the first record that has it.
+
+    Attributes:
+        name: of its column.
+        entry: what a recipe says of it.
+        present: how many records have it.
+        recordings: how many stored recordings they lie in.
+        first: rate, channels and shape of the first recording; None where it cannot be read.
+        problem: why it cannot.
+    """
+
+    name: str
+    entry: Mapping[str, Any]
+    present: int
+    recordings: int
+    first: Stored | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class SourceReading:
+    """What a data set holds in one of its forms.
+
+    Attributes:
+        options: what a recipe says under ``data``, without the kind.
+        trials: how many trials there are, over all subjects and sessions.
+        labels: columns that are neither names of records nor signals.
+    """
+
+    options: Mapping[str, Any]
+    records: int
+    subjects: tuple[str, ...]
+    sessions: tuple[str, ...]
+    trials: int
+    sensors: tuple[ColumnOfSource, ...]
+    labels: tuple[ColumnFacts, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """A folder or file in a format that a source knows; ``problems`` are those of the forms that cannot be read."""
+
+    path: Path
+    kind: str
+    readings: tuple[SourceReading, ...]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class RecordingFacts:
     """A file as one sensor reads it."""
 
@@ -125,14 +182,18 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class FolderFacts:
-    """A folder with all below it: files and bytes per suffix, and the tables, archives and studies by path."""
+    """A folder with all below it: files and bytes per suffix, the tables, archives and studies by path, and data sets.
+
+    ``sources`` are what public data sets' readers find in it.
+    """
 
     path: Path
     suffixes: dict[str, tuple[int, int]]
     tables: tuple[Path, ...]
+    sources: tuple[SourceFacts, ...] = ()
 
 
-Facts = FolderFacts | TableFacts | ArchiveFacts | StudyFacts | FileFacts
+Facts = FolderFacts | TableFacts | ArchiveFacts | StudyFacts | SourceFacts | FileFacts
 
 
 def inspect(path: Path | str) -> Facts:
@@ -146,6 +207,9 @@ def inspect(path: Path | str) -> Facts:
         return inspect_folder(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder")
+    found = inspect_sources(path)
+    if found:
+        return found[0]
     suffix = path.suffix.lower()
     if suffix in READERS:
         return inspect_table(path)
@@ -170,7 +234,70 @@ def inspect_folder(path: Path) -> FolderFacts:
             counts[suffix] = (many + 1, size + file.lstat().st_size)
             if suffix in READERS or suffix in (".npz", ".h5"):
                 tables.append(file)
-    return FolderFacts(path, dict(sorted(counts.items(), key=lambda entry: (-entry[1][0], entry[0]))), tuple(tables))
+    suffixes = dict(sorted(counts.items(), key=lambda entry: (-entry[1][0], entry[0])))
+    return FolderFacts(path, suffixes, tuple(tables), tuple(inspect_sources(path)))
+
+
+def inspect_sources(path: Path) -> list[SourceFacts]:
+    """Ask every source whether it knows this format, and those that do what it holds; one recording a sensor is read."""
+    found: list[SourceFacts] = []
+    for kind in sources.kinds():
+        cls: type[Source] = sources.get(kind)
+        if not cls.recognises(path):
+            continue
+        readings: list[SourceReading] = []
+        problems: list[str] = []
+        for options in cls.readings(path):
+            try:
+                readings.append(read_source(sources.build(kind, options), options))
+            except (ConfigError, DataError) as error:
+                problems.append(str(error))
+        found.append(SourceFacts(path, kind, tuple(readings), tuple(dict.fromkeys(problems))))
+    return found
+
+
+def read_source(source: Source, options: Mapping[str, Any]) -> SourceReading:
+    """Look at the records of a source.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    rows = source.rows()
+    columns = {
+        name: SensorColumn(name, modalities.build(entry["kind"], {k: v for k, v in entry.items() if k != "kind"}), name)
+        for name, entry in source.sensors().items()
+    }
+    names = [name for name in (rows[0].labels if rows else ()) if name not in (*ROLES, *columns)]
+    return SourceReading(
+        options=options,
+        records=len(rows),
+        subjects=_different(row.subject for row in rows),
+        sessions=_different(row.session for row in rows),
+        trials=len({(row.subject, row.session, row.trial) for row in rows}),
+        sensors=tuple(_look(source, column, source.sensors()[name]) for name, column in columns.items()),
+        labels=tuple(describe_column(name, [row.labels.get(name) for row in rows]) for name in names),
+        notes=tuple(source.notes(columns)),
+    )
+
+
+def source_cells(source: Source, column: SensorColumn) -> list[Cell | None]:
+    """A sensor of every record, not loaded."""
+    return [source.cell(row, column) for row in range(len(source.rows()))]
+
+
+def _look(source: Source, column: SensorColumn, entry: Mapping[str, Any]) -> ColumnOfSource:
+    cells = [cell for cell in source_cells(source, column) if cell is not None]
+    first, problem = None, ""
+    if cells:
+        try:
+            first = layout(cells[0].load(column.modality), cells[0].where)
+        except DataError as error:
+            problem = str(error)
+    return ColumnOfSource(column.name, entry, len(cells), len({cell.key for cell in cells}), first, problem)
+
+
+def _different(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({name for name in names if name}, key=natural_order))
 
 
 def inspect_table(path: Path) -> TableFacts:
@@ -205,17 +332,38 @@ def inspect_study(path: Path) -> StudyFacts:
         return StudyFacts(path, study.digest, len(records), subjects, sessions, sensors, labels)
 
 
-def inspect_recording(path: Path, modality: "Modality") -> RecordingFacts:
-    """Read one file as one sensor does.
+def read_as_sensors(facts: FileFacts) -> tuple[dict[str, Recording], dict[str, str]]:
+    """Read a file as every sensor that takes its suffix, with the sensors' default options.
+
+    A recording without a channel of the sensors' own types is read as a ``signal``.
+
+    Returns:
+        What each sensor reads, and why others do not.
 
     Raises:
-        DataError: it cannot be read as that.
+        DataError: sensors take its suffix, but none can read it.
     """
-    recording: Recording = modality.read(path)
+    read: dict[str, Recording] = {}
+    refused: dict[str, str] = {}
+    for kind in (*facts.kinds, ANY_CHANNEL) if facts.kinds else ():
+        if kind == ANY_CHANNEL and read:
+            continue
+        try:
+            read[kind] = modalities.build(kind).read(facts.path)
+        except DataError as error:
+            if kind in facts.kinds:
+                refused[kind] = str(error)
+    if refused and not read:
+        raise DataError("\n".join(dict.fromkeys(refused.values())))
+    return read, refused
+
+
+def describe_recording(path: Path, kind: str, recording: Recording) -> RecordingFacts:
+    """What one sensor reads of one file."""
     stored = layout(recording, str(path))
     return RecordingFacts(
         path=path,
-        kind=modality.kind,
+        kind=kind,
         sample_rate=stored.sample_rate,
         channels=stored.channels,
         unit=stored.unit,
@@ -237,11 +385,14 @@ def describe_column(name: str, cells: Sequence[str | None], folder: Path | None 
     examples = tuple(values[:EXAMPLES])
     if not values:
         return ColumnFacts(name, 0, 0, "empty", ())
-    if all(_is_number(value) for value in values):
-        return ColumnFacts(name, len(filled), len(values), "number", examples)
+    numbers = all(_is_number(value) for value in values)
+    counted = Counter(filled) if len(values) <= CLASSES else Counter[str]()
+    counts = {value: counted[value] for value in sorted(counted, key=float if numbers else natural_order)}
+    if numbers:
+        return ColumnFacts(name, len(filled), len(values), "number", examples, counts=counts)
     there = [value for value in values if folder is not None and _is_there(folder, value)]
     if len(there) * 2 < len(values):
-        return ColumnFacts(name, len(filled), len(values), "text", examples)
+        return ColumnFacts(name, len(filled), len(values), "text", examples, counts=counts)
     endings = [Path(value).suffix.lower() for value in there]
     suffixes = tuple(sorted(set(endings), key=lambda ending: (-endings.count(ending), ending)))
     return ColumnFacts(name, len(filled), len(values), "file", examples, suffixes, len(values) - len(there))

@@ -13,9 +13,8 @@ from matplotlib.figure import Figure
 
 from fusionkit.core.errors import ConfigError, DataError
 from fusionkit.core.recording import Array, Stored
-from fusionkit.core.registry import modalities
 from fusionkit.data.checks import layout
-from fusionkit.data.inspect import Facts, FileFacts, StudyFacts
+from fusionkit.data.inspect import Facts, FileFacts, StudyFacts, read_as_sensors
 from fusionkit.data.study import Study
 from fusionkit.training.checkpoint import write_atomically
 
@@ -39,7 +38,9 @@ def plot_facts(facts: Facts, output: Path) -> None:
             record, windows = study_windows(study)
             figure = draw_windows(windows, f"{facts.path.name}: {record}")
     elif isinstance(facts, FileFacts) and facts.kinds:
-        figure = draw_windows(recording_windows(facts), facts.path.name)
+        read, _ = read_as_sensors(facts)
+        windows = {kind: (one.values, layout(one, str(facts.path))) for kind, one in read.items()}
+        figure = draw_windows(windows, facts.path.name)
     else:
         raise ConfigError(f"--plot draws studies and recordings, but {facts.path} is neither")
     content = io.BytesIO()
@@ -47,25 +48,6 @@ def plot_facts(facts: Facts, output: Path) -> None:
         warnings.simplefilter("ignore")  # a letter that the font lacks is drawn as a box
         figure.savefig(content, format=output.suffix[1:].lower(), dpi=120)
     write_atomically(output, content.getvalue())
-
-
-def recording_windows(facts: FileFacts) -> dict[str, tuple[Array, Stored]]:
-    """A file as every sensor reads it that can, by kind.
-
-    Raises:
-        DataError: none can.
-    """
-    windows: dict[str, tuple[Array, Stored]] = {}
-    problems: list[str] = []
-    for kind in facts.kinds:
-        try:
-            recording = modalities.build(kind).read(facts.path)
-            windows[kind] = (recording.values, layout(recording, str(facts.path)))
-        except DataError as error:
-            problems.append(str(error))
-    if not windows:
-        raise DataError("\n".join(dict.fromkeys(problems)))
-    return windows
 
 
 def study_windows(study: Study) -> tuple[str, dict[str, tuple[Array, Stored]]]:

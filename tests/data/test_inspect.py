@@ -1,8 +1,11 @@
 """Looking at data: what lies there is said as it is."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from fusionkit.core import registry
 from fusionkit.core.errors import DataError
 from fusionkit.core.recording import Recording
 from fusionkit.data.inspect import (
@@ -12,11 +15,13 @@ from fusionkit.data.inspect import (
     StudyFacts,
     TableFacts,
     describe_column,
+    describe_recording,
     inspect,
-    inspect_recording,
+    read_as_sensors,
 )
 from fusionkit.data.records import Records
 from fusionkit.data.saving import NewSensor, save_study
+from fusionkit.data.sources.source import ArrayCell, Row, Source
 
 
 @pytest.fixture
@@ -81,13 +86,8 @@ def test_any_other_file_says_which_sensors_read_it(folder, monkeypatch):
 
 
 def test_a_recording_is_described_as_a_sensor_reads_it(folder):
-    class Box:
-        kind = "box"
-
-        def read(self, path):
-            return Recording(np.ones((20, 2), np.float32), 10.0, ("Fz", "Cz"), "V")
-
-    facts = inspect_recording(folder / "a.edf", Box())
+    recording = Recording(np.ones((20, 2), np.float32), 10.0, ("Fz", "Cz"), "V")
+    facts = describe_recording(folder / "a.edf", "box", recording)
     assert (facts.kind, facts.shape, facts.dtype, facts.seconds) == ("box", (20, 2), "float32", 2.0)
 
 
@@ -97,3 +97,94 @@ def test_what_is_not_there_or_damaged_is_refused_by_name(folder):
     for name in ("none", "s.h5", "d.npz"):
         with pytest.raises(DataError, match=name):
             inspect(folder / name)
+
+
+@pytest.fixture
+def known(monkeypatch):
+    """A data set's own format: a folder with a file ``box.txt``, which says how its records are to be read."""
+
+    class Box(Source):
+        kind = "box"
+
+        def __init__(self, *, path: Path, form: str = "plain") -> None:
+            self.form = form
+            if (path / "box.txt").read_text() == "broken":
+                raise DataError(f"{path}/box.txt: must be whole")
+
+        @classmethod
+        def recognises(cls, path):
+            return (path / "box.txt").is_file()
+
+        @classmethod
+        def readings(cls, path):
+            return [{"path": path}, {"path": path, "form": "fine"}]
+
+        def columns(self):
+            return ["ecg", "state", "age"]
+
+        def rows(self):
+            labels = [{"state": state, "age": str(n), "ecg": None} for n, state in enumerate(("b", "a", "b", None))]
+            return [Row(f"r{n}", f"s{10 - n // 2}", "1", str(n % 2), labels=cells) for n, cells in enumerate(labels)]
+
+        def cell(self, row, sensor):
+            if row == 0:
+                return None
+            values = np.ones((2, 20), np.float32)
+            return ArrayCell(key=str(row // 2), where=f"r{row}", values=values, sample_rate=10.0, channels=("x", "y"))
+
+        def fingerprint(self):
+            return ""
+
+        def sensors(self):
+            return {"ecg": {"kind": "signal", "features": {"kind": "raw"}}}
+
+        def notes(self, sensors):
+            return [f"{self.form} {list(sensors)}"]
+
+    monkeypatch.setattr(registry.sources, "_classes", {**registry.sources._classes, "box": Box})
+
+
+def test_a_data_set_is_described_in_each_of_its_forms(tmp_path, known):
+    (tmp_path / "box.txt").write_text("fine")
+    facts = inspect(tmp_path)
+    assert isinstance(facts, FolderFacts)
+    (box,) = facts.sources
+    assert (box.kind, box.problems) == ("box", ())
+    plain, fine = box.readings
+    assert fine.options == {"path": tmp_path, "form": "fine"} and fine.notes == ("fine ['ecg']",)
+    assert (plain.records, plain.trials, plain.subjects, plain.sessions) == (4, 4, ("s9", "s10"), ("1",))
+    (ecg,) = plain.sensors
+    assert (ecg.name, ecg.present, ecg.recordings) == ("ecg", 3, 2)
+    assert ecg.first is not None
+    assert (ecg.first.sample_rate, ecg.first.channels, ecg.first.longest) == (10.0, ("x", "y"), 20)
+    state, age = plain.labels
+    assert (state.name, state.filled, dict(state.counts)) == ("state", 3, {"a": 1, "b": 2})
+    assert (age.form, age.distinct) == ("number", 4)
+
+
+def test_a_damaged_data_set_says_so_once(tmp_path, known):
+    (tmp_path / "box.txt").write_text("broken")
+    (box,) = inspect(tmp_path).sources
+    assert box.readings == () and box.problems == (f"{tmp_path}/box.txt: must be whole",)
+
+
+def test_values_are_counted_in_their_own_order():
+    assert list(describe_column("x", ["10", "-1", "9", "-1"]).counts.items()) == [("-1", 2), ("9", 1), ("10", 1)]
+    assert list(describe_column("x", ["s10", "s9"]).counts) == ["s9", "s10"]
+    assert describe_column("x", [str(n) for n in range(21)]).counts == {}
+
+
+def test_a_recording_without_eeg_is_read_as_a_signal(tmp_path):
+    import mne
+
+    info = mne.create_info(["ECG", "RESP"], 100.0, ["ecg", "resp"])
+    raw = mne.io.RawArray(np.random.default_rng(0).normal(size=(2, 500)) * 1e-4, info, verbose="ERROR")
+    raw.save(tmp_path / "heart_raw.fif", verbose="ERROR")
+    facts = inspect(tmp_path / "heart_raw.fif")
+    assert isinstance(facts, FileFacts)
+    read, refused = read_as_sensors(facts)
+    assert list(read) == ["signal"] and read["signal"].channels == ("ECG", "RESP")
+    assert "a channel of type eeg" in refused["eeg"]
+    (tmp_path / "heart_raw.fif").write_bytes((tmp_path / "heart_raw.fif").read_bytes()[:2000])
+    with pytest.raises(DataError, match="heart_raw"):
+        read_as_sensors(facts)

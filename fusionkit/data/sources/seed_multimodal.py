@@ -112,7 +112,8 @@ class SeedMultimodal(SeedFamily):
     @classmethod
     def readings(cls, path: Path) -> list[dict[str, Any]]:
         """Each release."""
-        return [{"path": path, "release": release} for release, name in FOLDERS.items() if has_folder(path, [name])]
+        found = find_folders(path, FOLDERS.values(), depth=4)
+        return [{"path": path, "release": release} for release, name in FOLDERS.items() if name in found]
 
     @cached_property
     def folder(self) -> Path:
