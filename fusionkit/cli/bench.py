@@ -34,3 +34,71 @@ def training(
 @app.callback()
 def bench() -> None:
     """Measure speed; ratios are taken side by side in one run."""
+
+
+@app.command()
+def leakage(
+    repetitions: Annotated[int, typer.Option(min=2, help="seeds of every protocol")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="the first seed")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Score every split protocol on noise that knows no label: all must be at chance, but a split by smoothed windows.
+
+    Example:
+        fusionkit bench leakage
+    """
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from fusionkit.bench.leakage import LIMIT, bench_leakage
+    from fusionkit.cli.output import console, print_json
+    from fusionkit.cli.progress import watch
+
+    screen = console(stderr=as_json)
+    with watch(screen) as listener:
+        scores = bench_leakage(repetitions, seed=seed, report=listener.prepare)
+    if as_json:
+        print_json([{**asdict(score), "expected": score.expected} for score in scores])
+    else:
+        table = Table("protocol", "features", "accuracy", "chance", "sigma", "units", "deviation in sigma")
+        for score in scores:
+            numbers = (f"{value:.4f}" for value in (score.accuracy, score.chance, score.sigma))
+            said = f"{score.deviation:+.1f}" + ("" if score.honest else ", window-level: leaks by design")
+            table.add_row(score.protocol, score.features, *numbers, str(score.units), said)
+        screen.print(table)
+    wrong = [f"{score.protocol} ({score.features})" for score in scores if not score.expected]
+    if wrong:
+        screen.print(f"not as it must be within {LIMIT:g} sigma: {', '.join(wrong)}")
+        raise typer.Exit(1)
+    screen.print(
+        f"every protocol within {LIMIT:g} sigma of chance; windows of smoothed trials far above it, as they must be"
+    )
+
+
+@app.command()
+def memory(
+    records: Annotated[int, typer.Option(min=80, help="records of the small study")] = 400,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Measure peak memory of streaming: a study of EEG, and one of ten times the records, ingested and trained.
+
+    Ends with 1 where ten times the records take more than 1.10 times the memory.
+
+    Example:
+        fusionkit bench memory
+    """
+    from dataclasses import asdict
+
+    from fusionkit.bench.memory import bench_memory
+    from fusionkit.cli.output import print_json
+
+    result = bench_memory(records)
+    if as_json:
+        print_json({**asdict(result), "ratio": result.ratio, "record_kb": result.record_kb})
+    else:
+        for count, signal, peak in zip(result.records, result.signal_mb, result.peak_mb, strict=True):
+            print(f"{count:6d} records, {signal:7.1f} MB stored: peak {peak:6.1f} MB of anonymous memory")
+        print(f"ratio {result.ratio:.3f}; {result.record_kb:.1f} kB a record more")
+    if result.ratio > 1.10:
+        raise typer.Exit(1)

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,7 @@ def _task(name: str, task: TaskSummary, summary: Summary) -> str:
             score = row.scores[metric]
             span = f"\n[{score.low:.3f}, {score.high:.3f}]" if np.isfinite(score.low) else ""
             cells.append(f"{score.value:.3f}{span}")
-        cells.append(" ".join(f"{value:.3f}" for value in row.folds))
+        cells.append(_folds(row.folds))
         lines.append((cells, row.name == "fused"))
     groups = [([group, str(count), f"{value:.3f}"], False) for group, (count, value) in sorted(task.by_group.items())]
     return (
@@ -135,6 +135,16 @@ def _task(name: str, task: TaskSummary, summary: Summary) -> str:
         f"<details><summary>every {escape(summary.by)}</summary>"
         f"{_table([summary.by, 'records', task.primary.replace('_', ' ')], groups)}</details>"
     )
+
+
+def _folds(scores: Sequence[float]) -> str:
+    """The score of every fold; of more than ten, mean and standard deviation over folds, as the literature reports them."""
+    if len(scores) <= 10:
+        return " ".join(f"{value:.3f}" for value in scores)
+    known = np.array(scores)[np.isfinite(scores)]
+    if len(known) < 2:
+        return f"{len(known)} of {len(scores)} defined"
+    return f"{known.mean():.3f} +- {known.std(ddof=1):.3f}\nmean and deviation of {len(known)}"
 
 
 def _training(run: Run, summary: Summary, facts: Mapping[str, Any]) -> str:
