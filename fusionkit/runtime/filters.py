@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from math import gcd
 from typing import Any
 
@@ -36,6 +37,9 @@ class Chain:
     Args:
         steps: in the order of their use; none passes samples through.
 
+    Attributes:
+        ratio: samples out per sample in.
+
     Raises:
         BundleError: a step is unknown, has other keys, its filter is unstable, or its numbers have another shape.
 
@@ -52,6 +56,9 @@ class Chain:
         for number, step in enumerate(self._steps[:-1], start=1):
             if isinstance(step, _Bank):
                 raise BundleError(f"chain step {number}: a bank must be the last step, but others follow")
+        self.ratio = Fraction(1)
+        for step in self._steps:
+            self.ratio *= Fraction(step.up, step.down) if isinstance(step, _Resample) else 1
         self.reset()
 
     def reset(self) -> None:

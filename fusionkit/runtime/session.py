@@ -118,6 +118,9 @@ class Session:
     def chain(self, name: str) -> "Chain":
         """A fresh chain of the causal steps from the channels of one sensor's stream to its windows.
 
+        The stream has the channels of the manifest in their order, at its ``sample_rate`` by the chain's ``ratio``:
+        for a sensor of 128 Hz and a chain that halves the rate, 256 Hz.
+
         Raises:
             BundleError: no such sensor, its steps break a rule, or it was preprocessed as no stream can be.
         """

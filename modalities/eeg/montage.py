@@ -101,7 +101,8 @@ def interpolation(channels: Sequence[str], sources: Sequence[int], targets: Sequ
     unknown = [channels[i] for i in targets if i not in places]
     if unknown:
         raise DataError(
-            f"{where}: an electrode to interpolate must have a place in the 10-05 system, but {unknown[0]!r} has none"
+            f"{where}: an electrode to interpolate must have a place in the 10-05 system (else mask it, or set "
+            f"interpolate_bad: false), but {unknown[0]!r} has none"
         )
     placed = [i for i in sources if i in places]
     if len(placed) < 4:

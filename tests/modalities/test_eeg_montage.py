@@ -88,7 +88,9 @@ def test_interpolation_rebuilds_a_smooth_field():
 
 
 def test_what_cannot_be_interpolated_is_refused():
-    with pytest.raises(DataError, match="an electrode to interpolate must have a place in the 10-05 system, but 'E7'"):
+    with pytest.raises(
+        DataError, match=r"an electrode to interpolate must have a place in the 10-05 system \(.*\), but 'E7'"
+    ):
         interpolation(["Cz", "E7", "C3", "C4", "Pz"], [0, 2, 3, 4], [1], "a.edf")
     with pytest.raises(DataError, match="four electrodes with a place must be there, but 2 are"):
         interpolation(["Cz", "E7", "C3", "C4"], [0, 1, 3], [2], "a.edf")

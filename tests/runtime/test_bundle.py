@@ -162,3 +162,25 @@ def test_what_does_not_fit_is_told_in_a_line(tiny_run, given, message):
     with pytest.raises(BundleError, match=message) as raised:
         session.predict(**{"windows": {"text": "calm"}, **given})
     assert len(str(raised.value).splitlines()) == 1
+
+
+def test_a_session_gives_a_fresh_chain_for_a_stream(tiny_run, tmp_path):
+    def streams(steps):
+        def change(files):
+            manifest = json.loads(files["manifest.json"])
+            manifest["sensors"]["eeg"]["chain"] = steps
+            files["manifest.json"] = json.dumps(manifest).encode()
+
+        return Session.load(rewrite(tiny_run.folder / "model.fusion", tmp_path / "a.fusion", change))
+
+    session = Session.load(tiny_run.folder / "model.fusion")
+    samples = np.random.default_rng(0).normal(0, 1e-5, (50, 19)).astype(np.float32)
+    np.testing.assert_array_equal(session.chain("eeg").push(samples), samples)
+    halved = streams([{"step": "resample", "up": 1, "down": 2}])
+    assert halved.chain("eeg").push(samples).shape == (25, 19) and halved.chain("eeg") is not halved.chain("eeg")
+    with pytest.raises(BundleError, match=r"no sensor named 'ecg'; known: \['eeg', 'text'\]"):
+        session.chain("ecg")
+    with pytest.raises(BundleError, match="eeg: a stream needs causal steps, but this sensor looked ahead"):
+        streams(None).chain("eeg")
+    with pytest.raises(BundleError, match="chain step 1: step must be one of"):
+        streams([{"step": "exec"}]).chain("eeg")

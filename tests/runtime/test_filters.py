@@ -52,7 +52,9 @@ def test_any_chunks_equal_one_push(sizes, up, down, lost, late):
     for row, channel in lost:
         values[row, channel] = np.inf
     description = steps("sos", "mix", "resample", "bank", up=up, down=down)
-    whole = Chain(description).push(values)
+    chain = Chain(description)
+    whole = chain.push(values)
+    assert len(whole) == math.ceil(200 * chain.ratio)
     pushed = in_chunks(Chain(description), values, sizes)
     assert whole.shape == (math.ceil(200 * up / down), 3, 2) and whole.dtype == np.float32
     np.testing.assert_allclose(pushed, whole, rtol=0, atol=1e-5 * np.nanstd(whole))
