@@ -50,14 +50,22 @@ class Cutting(NamedTuple):
 
 
 def rows_of_trial(
-    subject: str, session: str, trial: str, stretches: list[Stretch], labels: Mapping[str, str | None], *, whole: bool
+    subject: str,
+    session: str,
+    trial: str,
+    stretches: list[Stretch],
+    labels: Mapping[str, str | None],
+    *,
+    whole: bool,
+    part: str = "",
 ) -> Iterator[Row]:
     """A row per record of one trial, named ``<subject>_<session>_<trial>``, and ``_<window>`` from 1 unless ``whole``.
 
-    The names of subject, session and trial are label columns, too.
+    The names of subject, session and trial are label columns, too. Where a trial has several recordings, ``part`` is
+    what follows its name in theirs.
     """
-    name = f"{subject}_{session}_{trial}"
+    name = f"{subject}_{session}_{trial}{part}"
     named = {"subject": subject, "session": session, "trial": trial, **labels}
     for number in range(1, len(stretches) + 1):
         id = name if whole else f"{name}_{number}"
-        yield Row(id, subject, session, trial, trial, {"id": id, **named})
+        yield Row(id, subject, session, trial, f"{trial}{part}", {"id": id, **named})
