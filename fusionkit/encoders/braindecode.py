@@ -57,15 +57,15 @@ class BraindecodeEncoder(WindowEncoder):
         shape: channels and samples of the longest window.
         dim: width of a token.
         model: name of the class.
-        options: options of that class, as its signature has them; what follows from the data (channels, samples,
-            sampling rate, outputs) is given.
+        arguments: what that class takes besides, as its signature has it; what follows from the data (channels,
+            samples, sampling rate, outputs) is given.
 
     Raises:
-        ConfigError: braindecode is missing, an option is unknown, or the network cannot be built for these windows.
+        ConfigError: braindecode is missing, an argument is unknown, or the network cannot be built for these windows.
         UnknownNameError: braindecode has no such class.
 
     Example:
-        ``encoder: {kind: braindecode, model: EEGNet, options: {F1: 16, drop_prob: 0.5}}``
+        ``encoder: {kind: braindecode, model: EEGNet, arguments: {F1: 16, drop_prob: 0.5}}``
 
     Reference:
         https://braindecode.org; EEGNet: Lawhern et al., Journal of Neural Engineering 15, 2018.
@@ -77,7 +77,7 @@ class BraindecodeEncoder(WindowEncoder):
         dim: int,
         *,
         model: Annotated[str, Field(description="name of a class of braindecode.models")] = "EEGNet",
-        options: Annotated[dict[str, Any] | None, Field(description="options of that class")] = None,
+        arguments: Annotated[dict[str, Any] | None, Field(description="what that class takes besides")] = None,
     ) -> None:
         super().__init__(shape, dim)
         if len(shape) != 2:
@@ -85,7 +85,7 @@ class BraindecodeEncoder(WindowEncoder):
         known = shape if isinstance(shape, WindowShape) else WindowShape(shape)
         self.model = model
         self.scale = 1e6 if known.unit == "V" else 1.0
-        self.network = build_network(model, options or {}, known, dim)
+        self.network = build_network(model, arguments or {}, known, dim)
 
     def forward(self, window: Window) -> Tokens:
         """Encode one batch.
@@ -121,11 +121,11 @@ class BraindecodeEncoder(WindowEncoder):
         return answers.to(some.dtype).index_copy(0, rows, some)
 
 
-def build_network(name: str, options: Mapping[str, Any], shape: WindowShape, dim: int) -> nn.Module:
+def build_network(name: str, arguments: Mapping[str, Any], shape: WindowShape, dim: int) -> nn.Module:
     """A network with fresh weights from torch's global random state, tried out once.
 
     Raises:
-        ConfigError: an option is unknown, or the network cannot be built for such windows.
+        ConfigError: an argument is unknown, or the network cannot be built for such windows.
         UnknownNameError: braindecode has no such class.
     """
     models = load_models()
@@ -134,17 +134,17 @@ def build_network(name: str, options: Mapping[str, Any], shape: WindowShape, dim
     parameters = inspect.signature(models[name]).parameters
     named = [key for key, parameter in parameters.items() if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
     known = sorted({*named} - {*GIVEN})
-    for option in options:
-        if option in GIVEN:
-            raise ConfigError(f"options.{option}: must be left out, for it is known from the data")
-        if option not in known:
-            raise ConfigError(f"options.{option}: no such option{did_you_mean(option, known)}; known: {known}")
+    for argument in arguments:
+        if argument in GIVEN:
+            raise ConfigError(f"arguments.{argument}: must be left out, for it is known from the data")
+        if argument not in known:
+            raise ConfigError(f"arguments.{argument}: {name} has none{did_you_mean(argument, known)}; known: {known}")
     given = {"n_outputs": dim, "n_chans": shape[0], "n_times": shape[1], "sfreq": shape.sample_rate}
     described = f"{shape[0]} channels x {shape[1]} samples"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            network = models[name](**{k: v for k, v in given.items() if k in named and v is not None}, **options)
+            network = models[name](**{k: v for k, v in given.items() if k in named and v is not None}, **arguments)
             warnings.simplefilter("ignore")  # what torch says of the first pass
             with torch.no_grad():
                 answer = network.eval()(torch.zeros(2, *shape))

@@ -18,6 +18,8 @@ from fusionkit.fusion.graph import Graph
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 """What a sensor, a task or a node may be called: it names files, modules and inputs of an exported graph."""
+RESERVED = {"kind", "options", "option_names"}
+"""What every choice of a component is asked for: no option of a component may be called so."""
 
 
 class Section(BaseModel):
@@ -51,7 +53,7 @@ def choice_model(base: type[ChoiceType], cls: type, where: str) -> type[ChoiceTy
         ConfigError: the component has an option that the place needs for itself.
     """
     options = options_model(cls).model_fields
-    taken = sorted(set(options) & ({field.alias or name for name, field in base.model_fields.items()} | {"kind"}))
+    taken = sorted(set(options) & ({field.alias or name for name, field in base.model_fields.items()} | RESERVED))
     if taken:
         raise ConfigError(f"{where}: a component may not have the options {taken}, which belong to every {where}")
     model = create_model(

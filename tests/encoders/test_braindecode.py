@@ -142,15 +142,15 @@ def test_training_counts_present_records_alone(library):
     torch.testing.assert_close(encoder.network.norm.running_mean, real.mean((0, 2)))
 
 
-def test_options_are_those_of_the_model(library):
-    assert build(model="Plain", options={"gain": 2.0}).network.gain == 2.0
-    for options, message in [
-        ({"gian": 2.0}, "options.gian: no such option; did you mean 'gain'"),
-        ({"kwargs": 1}, r"options.kwargs: no such option; known: \['gain'\]"),
-        ({"n_times": 9}, "options.n_times: must be left out, for it is known from the data"),
+def test_arguments_are_those_of_the_model(library):
+    assert build(model="Plain", arguments={"gain": 2.0}).network.gain == 2.0
+    for arguments, message in [
+        ({"gian": 2.0}, "arguments.gian: Plain has none; did you mean 'gain'"),
+        ({"kwargs": 1}, r"arguments.kwargs: Plain has none; known: \['gain'\]"),
+        ({"n_times": 9}, "arguments.n_times: must be left out, for it is known from the data"),
     ]:
         with pytest.raises(ConfigError, match=message):
-            build(model="Plain", options=options)
+            build(model="Plain", arguments=arguments)
     with pytest.raises(UnknownNameError, match="no model of braindecode named 'Plane'; did you mean 'Plain'"):
         build(model="Plane")
 
@@ -219,11 +219,11 @@ def test_conforms_and_exports(model):
 
 
 @needs_braindecode
-def test_a_wrong_option_of_braindecode_is_one_line():
-    with pytest.raises(ConfigError, match="F_1: no such option; did you mean 'F1'") as caught:
-        build(options={"F_1": 4})
+def test_a_wrong_argument_of_braindecode_is_one_line():
+    with pytest.raises(ConfigError, match="F_1: EEGNet has none; did you mean 'F1'") as caught:
+        build(arguments={"F_1": 4})
     assert "\n" not in str(caught.value)
     with pytest.raises(ConfigError, match="EEGNet must take windows of 3 channels x 40 samples, but"):
-        build(options={"pool_mode": "most"})
+        build(arguments={"pool_mode": "most"})
     with pytest.raises(ConfigError, match="chs_info"):
         build(model="EEGSym")

@@ -291,10 +291,10 @@ def test_a_plugin_brings_its_components(recipe_file, tmp_path, monkeypatch):
 
 def test_a_component_may_not_take_the_keys_of_its_place(recipe_file, monkeypatch):
     class Greedy:
-        def __init__(self, *, split: int = 1, cache: str = "") -> None: ...
+        def __init__(self, *, split: int = 1, cache: str = "", options: str = "") -> None: ...
 
     monkeypatch.setitem(registry.sources._classes, "greedy", Greedy)
     assert problem(recipe_file(("kind: table\n  path: t.csv", "kind: greedy"))) == (
-        "tiny.yaml:5: data.kind: sources component: a component may not have the options ['cache', 'split'], "
+        "tiny.yaml:5: data.kind: sources component: a component may not have the options ['cache', 'options', 'split'], "
         "which belong to every sources component"
     )
