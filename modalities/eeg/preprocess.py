@@ -86,7 +86,7 @@ class Preprocess(BaseModel):
 
 @dataclass(frozen=True)
 class Gaps:
-    """Channels of a montage that a recording lacks, by their places, and whether they are interpolated."""
+    """Channels that a recording lacks or that are 0 throughout, by their places, and whether they are interpolated."""
 
     missing: tuple[int, ...] = ()
     interpolate: bool = False

@@ -155,19 +155,18 @@ class EEG(Modality):
     def _store(self, recording: Recording, found: Sequence[int | None], where: str) -> Recording:
         """Hold what was found to its rate, put it at its places in the montage, and preprocess it."""
         recording = at_rate(recording, self.sample_rate, self.resample, where)
-        values, rate, names, gaps = recording.values, recording.sample_rate, recording.channels, Gaps()
+        values, rate, names = recording.values, recording.sample_rate, recording.channels
         assert rate is not None
         if self.montage is not None:
             names = tuple(self._electrodes())
-            lost = tuple(place for place, index in enumerate(found) if index is None)
-            gaps = Gaps(lost, self.missing == "interpolate")
             values = np.zeros((len(values), len(names), *values.shape[2:]), np.float32)
             values[:, [place for place, index in enumerate(found) if index is not None]] = recording.values
+        if self.preprocess is None and self.missing != "interpolate":
+            return Recording(values, rate, names, recording.unit)
+        gaps = Gaps(tuple(np.flatnonzero(~values.any(0)).tolist()), self.missing == "interpolate")
         if self.preprocess is not None:
             values, rate = clean(self.preprocess, values, rate, names, gaps, where)
-        elif gaps.missing and gaps.interpolate:
-            matrix = mixing(names, gaps, where)
-            assert matrix is not None
+        elif (matrix := mixing(names, gaps, where)) is not None:
             values = (values @ matrix.T).astype(np.float32)
         return Recording(values, rate, names, recording.unit)
 

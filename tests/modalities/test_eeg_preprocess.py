@@ -188,6 +188,19 @@ def test_what_was_not_measured_stays_exactly_zero(method):
     np.testing.assert_allclose(values.sum(1), 0, atol=1e-5 * values.std())  # the average is that of the others
 
 
+@pytest.mark.parametrize("method", ["mne", "causal"])
+def test_a_channel_that_is_zero_throughout_is_none_of_the_average(method):
+    values = brain()
+    values[4] = 0
+    options = {"method": method, "reference": "average"}
+    got = build(preprocess=options).from_array(values, RATE, TEN_TWENTY).values
+    assert not got[:, 4].any()
+    want = values - values[np.arange(19) != 4].mean(0)
+    np.testing.assert_allclose(np.delete(got.T, 4, 0), np.delete(want, 4, 0), atol=1e-9)
+    filled = build(montage="ten_twenty", missing="interpolate").from_array(values, RATE, TEN_TWENTY).values
+    assert filled[:, 4].std() > 1e-6
+
+
 def test_missing_channels_are_interpolated_from_good_ones_only():
     names = [name for name in TEN_TWENTY if name != "Pz"]
     values = brain(channels=names)
