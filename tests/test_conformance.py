@@ -24,6 +24,12 @@ VARIANTS: list[tuple[str, str, dict[str, Any]]] = [
     ("fusion", "vote", {"rule": "product"}),
     ("fusion", "vote", {"rule": "learned"}),
     ("modalities", "eeg", {"features": {"kind": "raw"}}),
+    ("modalities", "eeg", {"features": {"kind": "dft", "step": 0.25, "measure": "relative_power"}}),
+    ("modalities", "eeg", {"features": {"kind": "bandpass", "measure": "power"}}),
+    ("modalities", "eeg", {"features": {"kind": "seed"}}),
+    ("modalities", "eeg", {"features": {"kind": "ready"}}),
+    ("modalities", "eeg", {"features": {"kind": "dft", "asymmetry": "dcau"}}),
+    ("modalities", "eeg", {"features": {"kind": "ready", "asymmetry": "dcau"}}),
     ("losses", "negative_log_likelihood", {"label_smoothing": 0.2}),
 ]
 

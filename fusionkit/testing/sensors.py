@@ -38,6 +38,11 @@ def sound(generator: np.random.Generator, share: float) -> tuple[Array, float | 
     return 0.1 * generator.standard_normal(round(8000 * share)).astype(np.float32), 16000.0, ()
 
 
+def banded(generator: np.random.Generator, share: float) -> tuple[Array, float | None, tuple[str, ...]]:
+    """Features of five bands on four electrodes, one a second."""
+    return generator.standard_normal((4, 5, round(16 * share))).astype(np.float32), 1.0, ELECTRODES
+
+
 class Sensor:
     """A modality with options, and recordings of it from made arrays or sentences."""
 
@@ -60,12 +65,17 @@ class Sensor:
         values, sample_rate, channels = self._make(generator, share)
         return modality.from_array(values, sample_rate, channels)
 
+    def window(self, modality: Modality, stored: Stored, recording: Recording) -> Array:
+        """All of a recording as one window, after what must see it whole."""
+        whole = modality.whole(stored)
+        return modality.window(recording.values if whole is None else whole(recording.values))
+
     def _find(self) -> Callable[..., tuple[Array, float | None, tuple[str, ...]]] | None:
         modality = self.build()
         if modality.in_cells:
             return None
         refusals = []
-        for make in (picture, series, sound):
+        for make in (picture, series, sound, banded):
             try:
                 modality.from_array(*make(np.random.default_rng(0), 1.0))
             except FusionkitError as error:
@@ -107,7 +117,7 @@ class FrontEndCase(Case):
             self.growth = 5
 
     def _window(self, recording: Recording) -> Array:
-        return self.modality.window(recording.values)
+        return self.sensor.window(self.modality, self.stored, recording)
 
     def make(self) -> nn.Module:
         return self.modality.front_end(self.stored)
@@ -170,7 +180,7 @@ def window_contract(sensor: Sensor, modality: Modality) -> None:
     modality, recordings, stored = sensor.ready()
     for recording in recordings:
         before = recording.values.copy()
-        window = modality.window(recording.values)
+        window = sensor.window(modality, stored, recording)
         require(
             np.array_equal(before, recording.values), "a window must leave the stored values alone, but changes them"
         )
@@ -182,7 +192,7 @@ def window_contract(sensor: Sensor, modality: Modality) -> None:
         shape = modality.window_shape(stored)
     except DataError:
         return
-    found = modality.window(recordings[0].values).shape
+    found = sensor.window(modality, stored, recordings[0]).shape
     require(tuple(shape) == found, f"window_shape says {tuple(shape)}, but the longest window is {found}")
 
 

@@ -49,17 +49,19 @@ class Asymmetry(nn.Module):
         self.register_buffer("first", torch.tensor([pair[0] for pair in pairs]), persistent=False)
         self.register_buffer("second", torch.tensor([pair[1] for pair in pairs]), persistent=False)
 
-    def forward(
-        self, values: Float[Tensor, "batch channel step band"], measured: Bool[Tensor, "batch channel"]
-    ) -> tuple[Float[Tensor, "batch pair step band"], Bool[Tensor, "batch pair"]]:
-        """Comparison of every pair, and whether both of its channels were measured."""
+    def forward(self, values: Float[Tensor, "batch channel step band"]) -> Float[Tensor, "batch pair step band"]:
+        """Compare every pair."""
         left, right = values.index_select(1, self.first), values.index_select(1, self.second)
-        both = measured.index_select(1, self.first) & measured.index_select(1, self.second)
         if self.kind == "rasm":
-            return _ratio(left, right), both
+            return _ratio(left, right)
         if self.kind == "asm":
-            return torch.cat([left - right, _ratio(left, right)], 1), torch.cat([both, both], 1)
-        return left - right, both
+            return torch.cat([left - right, _ratio(left, right)], 1)
+        return left - right
+
+    def both(self, measured: Bool[Tensor, "batch channel"]) -> Bool[Tensor, "batch pair"]:
+        """Whether both channels of every pair were measured."""
+        both = measured.index_select(1, self.first) & measured.index_select(1, self.second)
+        return torch.cat([both, both], 1) if self.kind == "asm" else both
 
 
 def find_pairs(kind: Kind, channels: Sequence[str]) -> list[tuple[int, int]]:

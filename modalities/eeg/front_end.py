@@ -3,6 +3,7 @@
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from fusionkit.core.framing import Frames, zero_padding
 from fusionkit.core.levels import FeatureShape
@@ -58,17 +59,23 @@ class BandFeatures(FrontEnd):
         self, values: Shaped[Tensor, "batch channel *band sample"], length: Int[Tensor, " batch"]
     ) -> tuple[Float[Tensor, "batch step feature band"], Bool[Tensor, "batch step"]]:
         """Features of every step; a step counts only if it lies wholly inside ``length``."""
-        known = values.device.type == "cpu" and not torch.compiler.is_compiling()
-        if not known or bool((length < values.shape[-1]).any()):
-            values = zero_padding(values, length)
-        estimate, size = self.estimate(values)
-        mask = self.frames.mask(length, estimate)
-        measured = torch.where(mask[:, None], size, torch.zeros_like(size)).sum(2) > 0  # no NaN is
+        seen = eager_on_cpu(values)  # what the values are may decide what is done
+        full = seen and not bool((length < values.shape[-1]).any())
+        estimate, size = self.estimate(values if full else zero_padding(values, length))
+        if full:
+            mask = torch.ones(len(values), estimate.shape[2], dtype=torch.bool)
+        else:
+            mask = self.frames.mask(length, estimate)
         features = self.measure(estimate)
         if self.asymmetry is not None:
-            features, measured = self.asymmetry(features, measured)
-        lacking = mask[:, None] & ~measured[:, :, None]
-        return features.masked_fill(lacking[..., None], torch.nan).transpose(1, 2), mask
+            features = self.asymmetry(features)
+        if not seen or not bool((size > 0).all()):
+            measured = torch.where(mask[:, None], size, torch.zeros_like(size)).sum(2) > 0  # no NaN is
+            if self.asymmetry is not None:
+                measured = self.asymmetry.both(measured)
+            lacking = mask[:, None] & ~measured[:, :, None]
+            features = features.masked_fill(lacking[..., None], torch.nan)
+        return features.transpose(1, 2), mask
 
     def times(self, steps: int) -> Float[Tensor, " time"]:
         """Centres of the steps in seconds."""
@@ -78,8 +85,8 @@ class BandFeatures(FrontEnd):
 class FourierVariance(nn.Module):
     """Squares of the coefficients of a short Fourier transform, summed by band: two matrix products.
 
-    The mean of a step is taken off before, for float32 has 7 digits, and an offset of 4 mV on 10 uV takes 3 of them.
-    Where the rows are not blind to it, its part of every coefficient is put back.
+    The first sample of a step is taken off before, for float32 has 7 digits, and an offset of 4 mV on 10 uV takes 3 of
+    them. Where the rows are not blind to offsets, its part of every coefficient is put back.
 
     Args:
         frames: the steps.
@@ -88,7 +95,7 @@ class FourierVariance(nn.Module):
     """
 
     rows: Float[Tensor, "sample row"]
-    share: Float[Tensor, "row band"]
+    share: Float[Tensor, "band row"]
     level: Float[Tensor, " row"]
 
     def __init__(self, frames: Frames, rows: Float[Tensor, "sample row"], share: Float[Tensor, "row band"]) -> None:
@@ -97,19 +104,18 @@ class FourierVariance(nn.Module):
         level = rows.sum(0)
         self.blind = bool(level.abs().max() < 1e-9 * rows.abs().max())
         self.register_buffer("rows", rows.float(), persistent=False)
-        self.register_buffer("share", share.float(), persistent=False)
+        self.register_buffer("share", share.T.float().contiguous(), persistent=False)
         self.register_buffer("level", level.float(), persistent=False)
 
     def forward(
         self, values: Shaped[Tensor, "batch channel sample"]
     ) -> tuple[Float[Tensor, "batch channel step band"], Float[Tensor, "batch channel step"]]:
         """Variances in square microvolts, and the root of every step's sum of squares."""
-        if values.device.type != "cpu" or torch.compiler.is_compiling():  # one graph for every size
+        record = values.shape[1] * values.shape[2] * self.rows.element_size()
+        if not eager_on_cpu(values) or len(values) * record <= CHUNK_BYTES:
             return self._estimate(self.frames.cut(values))
-        record = max(1, values[:1].numel() * self.rows.element_size())
-        pieces = [self._pieces(some, record) for some in torch.split(values, max(1, CHUNK_BYTES // record))]
-        if len(pieces) == 1:
-            return pieces[0]
+        some = max(1, CHUNK_BYTES // record)
+        pieces = [self._pieces(part, record) for part in torch.split(values, some)]
         return torch.cat([variance for variance, _ in pieces]), torch.cat([size for _, size in pieces])
 
     def _pieces(self, values: Shaped[Tensor, "some channel sample"], record: int) -> tuple[Tensor, Tensor]:
@@ -123,11 +129,11 @@ class FourierVariance(nn.Module):
 
     def _estimate(self, frames: Shaped[Tensor, "batch channel step sample"]) -> tuple[Tensor, Tensor]:
         frames = frames.to(self.rows.dtype)
-        mean = frames.mean(-1, keepdim=True)
-        coefficients = (frames - mean) @ self.rows
+        first = frames[..., :1]
+        coefficients = (frames - first) @ self.rows
         if not self.blind:
-            coefficients = coefficients + mean * self.level
-        return coefficients.square() @ self.share, torch.linalg.vector_norm(frames, dim=-1)
+            coefficients = coefficients + first * self.level
+        return linear(coefficients.square(), self.share), torch.linalg.vector_norm(frames, dim=-1)
 
 
 class FilteredVariance(nn.Module):
@@ -174,3 +180,8 @@ class Samples(nn.Module):
         values = values if values.is_floating_point() else values.float()
         values = (values * self.scale)[:, :, None] if values.ndim == 3 else values * self.scale
         return values.transpose(2, 3), values.abs().sum(2)
+
+
+def eager_on_cpu(values: Tensor) -> bool:
+    """Whether this is no graph, and looking at values waits for no device."""
+    return values.device.type == "cpu" and not torch.compiler.is_compiling()

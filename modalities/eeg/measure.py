@@ -23,15 +23,18 @@ class Entropy(nn.Module):
         floor: least variance, in square microvolts.
     """
 
+    constant: Float[Tensor, ""]
+
     def __init__(self, log: Literal["e", 2], unit: Unit, floor: float) -> None:
         super().__init__()
         self.floor = floor
         self.slope = 0.5 / math.log(_base(log))
-        self.constant = self.slope * (math.log(2 * math.pi * math.e) + 2 * math.log(_size(unit)))
+        constant = self.slope * (math.log(2 * math.pi * math.e) + 2 * math.log(_size(unit)))
+        self.register_buffer("constant", torch.tensor(constant), persistent=False)
 
     def forward(self, variance: Float[Tensor, "*rest band"]) -> Float[Tensor, "*rest band"]:
         """Entropy of every variance in square microvolts."""
-        return torch.log(variance.clamp_min(self.floor)) * self.slope + self.constant
+        return torch.add(self.constant, torch.log(variance.clamp_min(self.floor)), alpha=self.slope)
 
 
 class SeedEntropy(nn.Module):
