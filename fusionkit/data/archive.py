@@ -5,7 +5,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from fusionkit.core.errors import DataError, located
 from fusionkit.core.recording import Array
@@ -19,7 +19,7 @@ def read_member(path: Path, name: str) -> Array:
         DataError: the archive is missing or damaged, has no such array, or it holds objects.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
             array: Array = archive[name]
     except KeyError:
         raise DataError(f"{path}: there must be an array {name!r}, but there is none") from None
