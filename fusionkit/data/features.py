@@ -26,7 +26,7 @@ from fusionkit.runtime.alignment import measured
 
 VERSION = 1
 CHUNK_WINDOWS = 256
-CHUNK_BYTES = 2**25
+CHUNK_BYTES = 2**23
 CPU = torch.device("cpu")
 Progress = Callable[[int, int], None]
 """Called with records done and records in all."""

@@ -33,7 +33,7 @@ PROBLEMS = 10
 EXPECTED = "the trained model"
 
 
-@dataclass
+@dataclass(slots=True)
 class _Job:
     """One recording to be read, and the cells that lie in it by row."""
 

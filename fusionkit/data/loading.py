@@ -21,6 +21,8 @@ from fusionkit.data.normalisation import Statistics
 from fusionkit.data.study import Study
 
 CHUNK_BYTES = 2**25
+CHUNK_RECORDS = 256
+BATCH_BYTES = 2**23
 Rows = Int[Tensor, " batch"]
 
 
@@ -54,6 +56,7 @@ class Loader:
 
     Attributes:
         resident: what was chosen.
+        chunk: how many records to ask for at once where it does not matter: 256, or less where they are large.
 
     Raises:
         ConfigError: targets or features are not one per record.
@@ -77,6 +80,7 @@ class Loader:
             make = _FeatureColumn if isinstance(given.source, CachedFeatures) else _WindowColumn
             columns[name] = make(name, study, given, device)
         self.nbytes = sum(column.nbytes for column in columns.values())
+        self.chunk = max(1, min(CHUNK_RECORDS, BATCH_BYTES * count // max(1, self.nbytes)))
         self.resident = self.nbytes <= free_memory(device) // 2 if resident == "auto" else resident
         self._inputs: dict[str, Callable[[Rows], Features | Window]] = {
             name: column.hold() if self.resident else column.read for name, column in columns.items()

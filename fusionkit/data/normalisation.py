@@ -19,7 +19,7 @@ from fusionkit.data.segments import Over, Segment, find_segments, overlapping, s
 from fusionkit.data.study import Study
 from fusionkit.runtime.statistics import RunningStatistics, spread
 
-CHUNK_BYTES = 2**25
+CHUNK_BYTES = 2**22
 
 
 class NormaliseOptions(BaseModel):

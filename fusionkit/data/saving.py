@@ -126,7 +126,10 @@ def study_digest(records: Records, sensors: Mapping[str, NewSensor]) -> str:
         "labels": {name: [text or None for text in column] for name, column in records.labels.items()},
         "sensors": {name: _told(sensor) for name, sensor in sensors.items()},
     }
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256()
+    for piece in json.JSONEncoder(sort_keys=True).iterencode(told):  # the text of a large study is never held whole
+        digest.update(piece.encode())
+    return digest.hexdigest()
 
 
 def _told(sensor: NewSensor) -> dict[str, object]:

@@ -24,17 +24,18 @@ def unplug(batch: Batch, sensors: Iterable[str]) -> Batch:
 
 @torch.no_grad()
 def outputs(
-    model: FusionModel, loader: Loader, rows: Array, *, absent: Iterable[str] = (), batch: int = 256
+    model: FusionModel, loader: Loader, rows: Array, *, absent: Iterable[str] = (), batch: int | None = None
 ) -> list[Output]:
-    """Outputs batch by batch, in evaluation mode."""
+    """Outputs batch by batch (as many records as the loader has at once, if not said), in evaluation mode."""
     _in_evaluation(model)
+    batch = batch or loader.chunk
     absent = tuple(absent)
     chunks = np.array_split(rows, max(1, -(-len(rows) // batch)))
     return [model(unplug(loader.batch(torch.from_numpy(chunk)), absent).inputs) for chunk in chunks if len(chunk)]
 
 
 def predict(
-    model: FusionModel, loader: Loader, rows: Array, *, absent: Iterable[str] = (), batch: int = 256
+    model: FusionModel, loader: Loader, rows: Array, *, absent: Iterable[str] = (), batch: int | None = None
 ) -> dict[str, Array]:
     """Decisions per task as float64 arrays over rows, in the form of the task."""
     parts = outputs(model, loader, rows, absent=absent, batch=batch)

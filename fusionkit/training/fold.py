@@ -88,7 +88,7 @@ def train_fold(
     model = build_model(recipe, modalities, material.stored, tasks).to(material.device)
     loader = material.loader(recipe, modalities, targets)
     if not (folder / "last.safetensors").exists():
-        chunks = torch.split(torch.from_numpy(fold.train), 256)
+        chunks = torch.split(torch.from_numpy(fold.train), loader.chunk)
         generator = torch.Generator().manual_seed(derive_seed("fit", seed))
         model.fit(lambda: (loader.batch(chunk) for chunk in chunks), generator)
     weights = {name: entry.weight for name, entry in recipe.tasks.items()}
