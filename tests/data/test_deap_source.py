@@ -1,6 +1,5 @@
 """The DEAP source: values, ratings and names are those of the files, pickled or MATLAB's, whole or cut into windows."""
 
-import importlib.util
 import json
 import pickle
 from pathlib import Path
@@ -14,11 +13,11 @@ from fusionkit.core import registry
 from fusionkit.core.errors import ConfigError, DataError
 from fusionkit.core.registry import sources
 from fusionkit.data.ingest import ingest
+from fusionkit.data.inspect import inspect_sources
 from fusionkit.data.sources import deap as source_module
 from fusionkit.data.sources.deap import EEG, SIGNALS, Deap
 from fusionkit.data.sources.source import SensorColumn
 
-TOOL = Path(__file__).parents[2].parent / "shared" / "tools" / "make_public_eeg_trees.py"
 ROWS = {"eeg": range(32), "eog": (32, 33), "emg": (34, 35)} | {
     name: (36 + i,) for i, name in enumerate(("gsr", "respiration", "plethysmograph", "temperature"))
 }
@@ -28,15 +27,10 @@ SENSORS = {
 
 
 @pytest.fixture(scope="session")
-def tree(tmp_path_factory):
+def tree(tree_tool, tmp_path_factory):
     """DEAP as the tool of this project's public trees writes it: two people, short trials."""
-    if not TOOL.is_file():
-        pytest.skip(f"no tool at {TOOL}")
-    spec = importlib.util.spec_from_file_location("make_public_eeg_trees", TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
     folder = tmp_path_factory.mktemp("public")
-    tool.deap(str(folder), [1, 2], 0.05)
+    tree_tool.deap(str(folder), [1, 2], 0.05)
     return folder
 
 
@@ -206,6 +200,17 @@ def test_bands_beyond_its_filter_are_named():
     assert "gamma (31-50 Hz)" in note(bands="seed")[0]
     assert note(bands={"alpha": (8, 13)}) == []
     assert Deap(path=Path("DEAP")).notes({"gsr": SENSORS["gsr"]}) == []
+
+
+def test_what_it_says_of_its_sensors_reads_them(tmp_path):
+    write(tmp_path, people=1, trials=1, seconds=4)
+    (facts,) = inspect_sources(tmp_path)
+    (reading,) = facts.readings
+    assert (facts.kind, facts.problems) == ("deap", ())
+    assert (reading.records, reading.subjects, reading.trials) == (1, ("s01",), 1)
+    assert {sensor.name: sensor.first.item[0] for sensor in reading.sensors} == {
+        name: len(rows) for name, rows in ROWS.items()
+    }
 
 
 def test_it_is_found_from_any_folder_above_and_known_by_its_folders(tmp_path):

@@ -1,6 +1,5 @@
 """The DREAMER source: values, ratings and names are those of the file, clip by clip, with and without its baselines."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -12,10 +11,10 @@ from fusionkit.cli import main
 from fusionkit.core import registry
 from fusionkit.core.errors import ConfigError, DataError
 from fusionkit.data.ingest import ingest
+from fusionkit.data.inspect import inspect_sources
 from fusionkit.data.sources.dreamer import Dreamer
 from fusionkit.data.sources.source import SensorColumn
 
-TOOL = Path(__file__).parents[2].parent / "shared" / "tools" / "make_public_eeg_trees.py"
 ELECTRODES = ("AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "FC6", "F4", "F8", "AF4")
 SENSORS = {
     "eeg": SensorColumn("eeg", registry.modalities.build("eeg"), "eeg"),
@@ -25,15 +24,10 @@ LABELS = ["valence", "arousal", "dominance", "valence_high", "age", "gender"]
 
 
 @pytest.fixture(scope="session")
-def tree(tmp_path_factory):
+def tree(tree_tool, tmp_path_factory):
     """DREAMER as the tool of this project's public trees writes it: two people, short clips."""
-    if not TOOL.is_file():
-        pytest.skip(f"no tool at {TOOL}")
-    spec = importlib.util.spec_from_file_location("make_public_eeg_trees", TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
     folder = tmp_path_factory.mktemp("public")
-    tool.dreamer(str(folder), [1, 2], 0.05)
+    tree_tool.dreamer(str(folder), [1, 2], 0.05)
     return folder
 
 
@@ -164,6 +158,15 @@ def test_windows_refer_into_the_trial(tmp_path):
     for row, start in enumerate((0, 1, 2)):
         close(stored(study, "eeg", row), eeg[start * 128 : (start + 2) * 128] * 1e-6)
         assert stored(study, "ecg", row).shape == (512, 2)
+
+
+def test_what_it_says_of_its_sensors_reads_them(tmp_path):
+    write(tmp_path)
+    (facts,) = inspect_sources(tmp_path)
+    (reading,) = facts.readings
+    assert (facts.kind, facts.problems) == ("dreamer", ())
+    assert (reading.records, reading.subjects, reading.trials) == (6, ("1", "2"), 6)
+    assert {sensor.name: sensor.first.item[0] for sensor in reading.sensors} == {"eeg": 14, "ecg": 2}
 
 
 def test_it_is_found_from_any_folder_above_and_known_by_its_header(tmp_path):

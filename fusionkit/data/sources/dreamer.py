@@ -214,6 +214,10 @@ class Dreamer(Source):
             channels=self.contents.channels[sensor.column],
         )
 
+    def sensors(self) -> Mapping[str, Mapping[str, Any]]:
+        """EEG, and ECG as a signal."""
+        return {"eeg": {"kind": "eeg"}, "ecg": {"kind": "signal"}}
+
     def fingerprint(self) -> str:
         """Hash of the file's place, size and time, and of the options."""
         file = [str(self.file.resolve()), _changed(self.file)]

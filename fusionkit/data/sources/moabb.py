@@ -179,6 +179,10 @@ class Moabb(Source):
             run=run.name,
         )
 
+    def sensors(self) -> Mapping[str, Mapping[str, Any]]:
+        """The EEG."""
+        return {"eeg": {"kind": "eeg"}}
+
     def fingerprint(self) -> str:
         """Hash of MOABB's version and the options."""
         return hashed(self.kind, _version(), self.dataset, self.subjects, self.events, self.window)
