@@ -133,7 +133,7 @@ def test_a_window_of_every_sensor_is_drawn(here, capsys, suffix, start):
 
 def test_what_cannot_be_drawn_is_refused(here, capsys):
     _, err = refused(capsys, "inspect", "t.csv", "--plot", "p.png")
-    assert err == "error: --plot draws studies and recordings, but t.csv is neither\n"
+    assert err == "error: --plot draws studies, data sets and recordings, but t.csv is none of them\n"
     _, err = refused(capsys, "inspect", "0.png", "--plot", "p.doc")
     assert err == "error: --plot must end in one of ['.png', '.svg', '.pdf'], but got 'p.doc'\n"
 

@@ -9,7 +9,8 @@ from fusionkit.data.checks import layout
 from fusionkit.data.records import Records
 from fusionkit.data.saving import NewSensor, save_study
 from fusionkit.data.study import Study
-from fusionkit.evaluation.windows import POINTS, TRACES, draw_windows, study_windows
+from fusionkit.evaluation.traces import POINTS
+from fusionkit.evaluation.windows import TRACES, study_windows, windows_picture
 
 NOISE = np.random.default_rng(0).normal(size=(50_000, 20)).astype(np.float32)
 
@@ -20,21 +21,21 @@ def stored(values, *more):
 
 
 def test_each_form_is_drawn_as_what_it_is():
-    figure = draw_windows(
+    figure = windows_picture(
         {
             "eeg": stored(NOISE, 100.0, tuple(f"c{i}" for i in range(20)), "V"),
             "sound": stored(NOISE[:, 0], 8000.0),
             "image": stored(np.zeros((1, 3, 4, 5), np.uint8)),
             "text": stored(np.frombuffer(b"costs $5 and $_x", np.uint8)),
             "vector": stored(NOISE[:1, :3], None, ("a", "b$", "c")),
-        },
-        "a $title",
-    )
+        }
+    ).figure()
     figure.canvas.draw()
     eeg, sound, image, text, vector = figure.axes
     assert len(eeg.lines) == TRACES
     assert all(len(line.get_xdata()) <= POINTS for line in eeg.lines)
-    assert eeg.lines[0].get_xdata()[-1] == pytest.approx(500, rel=0.01)
+    assert eeg.lines[0].get_xdata()[-1] == pytest.approx(10, rel=0.01)
+    assert eeg.get_title("left") == "eeg: 16 of 20 channels, the first 10 of 500 s"
     assert [label.get_text() for label in eeg.get_yticklabels()] == [f"c{i}" for i in range(TRACES)]
     heights = [line.get_ydata().mean() for line in eeg.lines]
     assert heights == sorted(heights, reverse=True)  # the first channel on top
@@ -48,7 +49,7 @@ def test_what_is_no_number_leaves_a_gap():
     values = NOISE[:200, :2].copy()
     values[:, 0] = np.nan
     values[3, 1] = np.inf
-    figure = draw_windows({"eeg": stored(values, 100.0)})
+    figure = windows_picture({"eeg": stored(values, 100.0)}).figure()
     figure.canvas.draw()
     empty, line = figure.axes[0].lines
     assert np.isnan(empty.get_ydata()).all()
