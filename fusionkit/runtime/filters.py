@@ -15,7 +15,7 @@ Array = np.ndarray[Any, Any]
 KEYS = {"sos": {"sos"}, "mix": {"matrix"}, "resample": {"up", "down"}, "bank": {"sos"}}
 LARGEST_RATIO = 10_000
 HALF = 10  # samples of the lower rate on either side of the middle of a resampling filter
-PIECE = 2**15
+PIECE = 2**11
 
 
 class Chain:
