@@ -43,20 +43,34 @@ def test_variables_are_listed_and_read_by_name(file):
     np.testing.assert_array_equal(struct.EEG.stimuli, np.ones((3, 2)))
 
 
-def test_listing_loads_nothing(file, monkeypatch):
-    """Neither does reading one variable load another."""
+def test_the_list_is_that_of_scipy(file, tmp_path):
+    path, _ = file
+    words = {"words"}  # which it counts by strings
+    assert {k: v for k, v in list_variables(path).items() if k not in words} == {
+        name: shape for name, shape, _ in scipy.io.whosmat(path) if name not in words
+    }
+    many = {f"de_movingAve{n}{'x' * n}": np.zeros((n, 2, 3)) for n in range(1, 18)}  # names within a tag and beyond
+    for compressed in (False, True):
+        scipy.io.savemat(tmp_path / "many.mat", {"a": 1.0, "abcd": 2.0, **many}, do_compression=compressed)
+        found = list_variables(tmp_path / "many.mat")
+        assert list(found.items()) == [(name, shape) for name, shape, _ in scipy.io.whosmat(tmp_path / "many.mat")]
+        assert read_array(tmp_path / "many.mat", "abcd").item() == 2.0
+
+
+def test_one_variable_is_read_and_no_other(file, monkeypatch):
     from scipy.io.matlab._mio5 import MatFile5Reader
 
     path, _ = file
-    loaded = []
-    real = MatFile5Reader.read_var_array
+    loaded, headers = [], []
+    array, header = MatFile5Reader.read_var_array, MatFile5Reader.read_var_header
     monkeypatch.setattr(
-        MatFile5Reader, "read_var_array", lambda self, *a, **k: (loaded.append(1), real(self, *a, **k))[1]
+        MatFile5Reader, "read_var_array", lambda self, *a, **k: (loaded.append(1), array(self, *a, **k))[1]
     )
+    monkeypatch.setattr(MatFile5Reader, "read_var_header", lambda self: (headers.append(1), header(self))[1])
     list_variables(path)
-    assert not loaded
+    assert not headers
     read_array(path, "djc_eeg10")
-    assert len(loaded) == 1
+    assert (len(headers), len(loaded)) == (1, 1)
 
 
 @pytest.mark.parametrize(
