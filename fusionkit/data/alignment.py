@@ -15,8 +15,8 @@ from fusionkit.data.segments import Over, find_segments, overlapping, sensor_gro
 from fusionkit.data.study import Study
 from fusionkit.runtime.alignment import MeanCovariance, align, alignment_matrix, calibrate_alignment
 
-MICROVOLTS = 10.0
-"""Spread of an aligned channel that is stored in volts, about that of EEG."""
+VOLTS = 1e-5
+"""Spread of an aligned channel that is stored in volts, about that of EEG: logarithms and floors stay in their range."""
 
 
 class AlignOptions(BaseModel):
@@ -111,7 +111,7 @@ def fit_alignment(options: AlignOptions, study: Study, sensor_name: str) -> Alig
 
 def scale_of(stored: Stored) -> float:
     """Spread of an aligned channel, in the sensor's unit."""
-    return MICROVOLTS * 1e-6 if stored.unit == "V" else 1.0
+    return VOLTS if stored.unit == "V" else 1.0
 
 
 def describe_alignment(options: AlignOptions, stored: Stored) -> Mapping[str, Any] | None:
