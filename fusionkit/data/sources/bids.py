@@ -7,7 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -60,6 +60,7 @@ class _File(NamedTuple):
 
     @property
     def stem(self) -> str:
+        """Name of the file without its ending."""
         return self.path.stem.removesuffix("_eeg")
 
     @property
@@ -241,13 +242,15 @@ class Bids(Source):
             told = self._participants.get(file.names["subject"], {})
             if self.events is None:
                 trials[session] += 1
-                stretches = self.cutting.stretches(math.inf if self.cutting.window is None else _seconds(file.path))
+                stretches = self.cutting.stretches(
+                    math.inf if self.cutting.window is None else _length(file.path, file.path.stat().st_mtime_ns)
+                )
                 whole = self.cutting.window is None
                 for number, stretch in enumerate(stretches, start=1):
                     id = file.stem if whole else f"{file.stem}_{number}"
                     found.append(_Record(self._row(id, str(trials[session]), file, told), file, stretch))
                 continue
-            length = _seconds(file.path)
+            length = _length(file.path, file.path.stat().st_mtime_ns)
             for number, event in enumerate(self._events[file.path], start=1):
                 stretch = self._stretch(event, file, number)
                 if stretch.stop is None or stretch.stop > length:
@@ -377,9 +380,12 @@ def _read_tsv(path: Path) -> list[dict[str, str | None]]:
     ]
 
 
-def _seconds(path: Path) -> float:
-    """Length of a recording, by its header."""
+@lru_cache(maxsize=4096)
+def _length(path: Path, changed: int) -> float:
+    """Seconds of a recording, by its header, which is read once a process."""
     import mne
+
+    del changed
 
     with warnings.catch_warnings(), located(str(path)):
         warnings.simplefilter("ignore")

@@ -1,5 +1,6 @@
 """DREAMER: EEG and ECG of 23 people who watched 18 film clips, by cheap wireless devices."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -12,7 +13,7 @@ from pydantic import Field
 from fusionkit.core.errors import DataError
 from fusionkit.core.recording import Array, Recording
 from fusionkit.core.registry import sources
-from fusionkit.data.matlab import check_file, read_variable
+from fusionkit.data.matlab import list_variables, read_variable
 from fusionkit.data.sources.source import Cell, Row, SensorColumn, Source, hashed
 from fusionkit.data.sources.trial import Cutting, Stretch, rows_of_trial
 from fusionkit.data.table import as_text
@@ -122,14 +123,12 @@ class Dreamer(Source):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Whether this is the file, by its name and header, or a folder with it in reach."""
+        """Whether this is the file, by its name and its variable, or a folder with it in reach."""
         try:
             found = _find(path)
-            if found is not None:
-                check_file(found)
+            return found is not None and "DREAMER" in list_variables(found)
         except (OSError, DataError):
             return False
-        return found is not None
 
     @cached_property
     def file(self) -> Path:
@@ -151,7 +150,7 @@ class Dreamer(Source):
             for trial, clip in enumerate(person.clips, start=1):
                 known = {"age": person.age, "gender": person.gender}
                 if self.keeps:
-                    found += self._cut(str(number), str(trial), clip.baseline, known | self._labels(None), "_baseline")
+                    found += self._cut(str(number), str(trial), clip.baseline, known | self._labels(()), "_baseline")
                 found += self._cut(str(number), str(trial), clip.stimulus, known | self._labels(clip.ratings), "")
         if not found:
             raise DataError(
@@ -169,14 +168,14 @@ class Dreamer(Source):
         for row, stretch in zip(rows, stretches, strict=True):
             yield _Record(row, signals, f"{subject}_1_{trial}{part}", stretch)
 
-    def _labels(self, ratings: tuple[float, ...] | None) -> dict[str, str | None]:
-        pairs = dict.fromkeys(RATINGS) if ratings is None else dict(zip(RATINGS, ratings, strict=True))
-        known = {name: as_text(rating) for name, rating in pairs.items()}
-        high = {
-            f"{name}_high": None if rating is None or known[name] is None else ("low", "high")[rating > self.threshold]
-            for name, rating in pairs.items()
-        }
-        return known | high | dict.fromkeys(FACTORS)
+    def _labels(self, ratings: tuple[float, ...]) -> dict[str, str | None]:
+        """Ratings as text, and whether they are high; None all where there are no ratings."""
+        labels: dict[str, str | None] = dict.fromkeys([*RATINGS, *(f"{name}_high" for name in RATINGS), *FACTORS])
+        for name, rating in zip(RATINGS, ratings, strict=False):
+            if not math.isnan(rating):
+                labels[name] = f"{rating:g}"
+                labels[f"{name}_high"] = "high" if rating > self.threshold else "low"
+        return labels
 
     def columns(self) -> list[str]:
         """Names of rows, signals and labels."""
