@@ -53,15 +53,16 @@ def learning_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> F
         figure = Figure(figsize=(7, 2.6))
         left, right = figure.subplots(1, 2)
         for number, (name, history) in enumerate(histories.items()):
-            colour = f"C{number % 10}"
+            style = {"color": f"C{number % 10}", "label": name, "marker": "o" if len(history) == 1 else None}
             epochs = [entry["epoch"] + 1 for entry in history]
-            left.plot(epochs, [entry["loss"] for entry in history], color=colour, label=name)
+            left.plot(epochs, [entry["loss"] for entry in history], **style)
             validation = [entry.get("validation_loss", np.nan) for entry in history]
-            right.plot(epochs, validation, color=colour, label=name)
+            right.plot(epochs, validation, **style)
         left.set_title("training loss", fontsize=9)
         right.set_title("validation loss", fontsize=9)
         for axes in (left, right):
             axes.set_xlabel("epoch")
+            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(color="#e5e7eb")
         if 1 < len(histories) <= 10:
             right.legend(frameon=False, fontsize=7)

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from fusionkit.core.registry import modalities
 from fusionkit.data.splits import PARTS, Split
 from fusionkit.data.study import Study
 from fusionkit.evaluation import plots
 from fusionkit.evaluation.describe import describe_model
+from fusionkit.evaluation.pictures import Signals, class_pictures
 from fusionkit.evaluation.summary import Summary, TaskSummary
 from fusionkit.fusion.draw import svg
 from fusionkit.recipe.build import needs_features
@@ -158,23 +160,28 @@ def _training(run: Run, summary: Summary, facts: Mapping[str, Any]) -> str:
 
 
 def _sensors(run: Run, trained: Trained, study: Study, summary: Summary) -> Iterable[str]:
-    """What every sensor draws of itself, for the first task with classes."""
+    """Windows and spectra of every time series, and what a sensor draws of its features, for the first task with classes."""
     task = next((name for name, found in summary.tasks.items() if found.kind == "classification"), None)
     if task is None:
         return
     column = trained.recipe.tasks[task].column
     target = trained.tasks[task].encode(study.records.labels[column], task)
+    classes, records = summary.tasks[task].classes, study.records
     material = Material(trained.recipe, study, torch.device("cpu"))
     parts: list[str] = []
     for name in trained.recipe.graph.modalities:
-        modality = trained.modalities[name]
+        modality, sensor = trained.modalities[name], study.sensors[name]
+        bands = modality.hertz() or modalities.build(modality.kind).hertz()
+        signals = Signals(sensor.stored, sensor.slice, sensor.present, records.id, records.subject, bands)
+        for title, picture in class_pictures(signals, target, classes).items():
+            parts.append(_figure(plots.svg_text(picture.figure()), f"{name}: {title}"))
         if name not in needs_features(trained.recipe) or modality.fitted:
             continue
         features = material.features(name, modality).values
-        drawn = modality.figures(np.asarray(features), target, summary.tasks[task].classes, study.sensors[name].stored)
+        drawn = modality.figures(np.asarray(features), target, classes, sensor.stored)
         parts += [_figure(plots.svg_text(figure), f"{name}: {title}") for title, figure in drawn.items()]
     if parts:
-        yield f"<h2>Sensors</h2><p class='muted'>Features of all records by class of {escape(task)}.</p>"
+        yield f"<h2>Sensors</h2><p class='muted'>Signals and features of all records by class of {escape(task)}.</p>"
         yield from parts
 
 

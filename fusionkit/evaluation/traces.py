@@ -5,7 +5,7 @@ import math
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.transforms import offset_copy
+from matplotlib.transforms import ScaledTranslation
 
 from fusionkit.core.recording import Array, Stored
 
@@ -92,7 +92,7 @@ def _draw_bar(axes: Axes, gap: float, stored: Stored) -> None:
     height = power * max(digit for digit in (1, 2, 5) if digit * power <= gap)
     _, unit = shown_unit(stored)
     side = axes.get_yaxis_transform()
-    beside = offset_copy(side, axes.figure, 5, 0, "points")
+    beside = side + ScaledTranslation(5 / 72, 0, axes.figure.dpi_scale_trans)
     axes.vlines(1, -gap / 2, -gap / 2 + height, INK, linewidth=1.5, transform=beside, clip_on=False)
     axes.annotate(
         f"{height:g} {unit}".strip(),

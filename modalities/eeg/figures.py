@@ -39,7 +39,7 @@ def draw_topographies(
     info = _placed(list(places.values()))
     centre = means[shown].mean(0)
     rows = [("all classes", centre)] + [(classes[i], means[i] - centre) for i in shown]
-    figure = Figure(figsize=(1.6 * len(bands) + 1.2, 1.75 * len(rows) + 0.6), layout="constrained")
+    figure = Figure(figsize=(1.6 * len(bands) + 1.2, 1.45 * len(rows) + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), len(bands), squeeze=False)
     for column, band in enumerate(bands):
