@@ -224,7 +224,7 @@ def test_a_step_needs_a_window(tmp_path):
 
 def test_sessions_and_subjects_are_chosen_by_name(tmp_path):
     write_raw(tmp_path, ["1_20131027", "1_20131030", "2_20131027", "2_20131030"])
-    rows = Seed(path=tmp_path, sessions=[2], subjects=["2"]).rows()
+    rows = Seed(path=tmp_path, sessions=[2], subjects=[2]).rows()
     assert {(row.subject, row.session) for row in rows} == {("2", "2")}
     with pytest.raises(DataError, match=r"sessions: there is none named '3'.*known: \['1', '2'\]"):
         Seed(path=tmp_path, sessions=[3]).rows()

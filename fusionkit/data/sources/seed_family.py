@@ -54,7 +54,7 @@ Window = Annotated[
 ]
 Step = Annotated[float | None, Field(gt=0, description="seconds from record to record; default: window")]
 Sessions = Annotated[list[int] | None, Field(min_length=1, description="which sessions; default: all")]
-Subjects = Annotated[list[str] | None, Field(min_length=1, description="which subjects; default: all")]
+Subjects = Annotated[list[str | int] | None, Field(min_length=1, description="which subjects; default: all")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +192,7 @@ class SeedFamily(Source):
     """
 
     emotions: ClassVar[Mapping[int, str]]
+    smoothed: ClassVar[str] = "the laboratory smoothed these features"  # or may have: see `notes`
 
     def __init__(
         self,
@@ -199,7 +200,7 @@ class SeedFamily(Source):
         window: float | Literal["trial"] | None,
         step: float | None,
         sessions: Sequence[int] | None,
-        subjects: Sequence[str] | None,
+        subjects: Sequence[str | int] | None,
     ) -> None:
         if step is not None and window == "trial":
             raise ConfigError(f"step is from window to window, but window is trial (step is {step:g} s)")
@@ -311,7 +312,7 @@ class SeedFamily(Source):
         self.trials  # noqa: B018 - reads, so that there is something to remark
         ready = self._hop() is not None and any(sensor.column == "eeg" for sensor in sensors.values())
         smoothed = (
-            f"{self.kind}: the laboratory smoothed these features within each trial, which looks ahead and crosses "
-            "windows: records of one trial may never straddle a split, and no stream can give such features"
+            f"{self.kind}: {self.smoothed} within each trial, which looks ahead and crosses windows: records of one trial "
+            "may never straddle a split, and no stream can give such features"
         )
         return [*([smoothed] if ready else []), *self.remarks]

@@ -88,6 +88,7 @@ class SeedMultimodal(SeedFamily):
     """
 
     emotions = EMOTIONS
+    smoothed = "the release does not say whether the laboratory smoothed these features, as it does others,"
 
     def __init__(
         self,

@@ -87,6 +87,7 @@ class SeedV(SeedFamily):
     """
 
     emotions = EMOTIONS
+    smoothed = "the release does not say whether the laboratory smoothed these features, as it does others,"
 
     def __init__(
         self,
