@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import nn
 
 from fusionkit.core.errors import ConfigError, DataError
-from fusionkit.core.levels import Features, FeatureShape, Tokens, pool, scrub, valid
+from fusionkit.core.levels import Features, FeatureShape, Tokens, Window, pool, scrub, valid
 from fusionkit.core.modality import FrontEnd, Modality
 from fusionkit.core.recording import Recording
 from fusionkit.encoders.encoder import FeatureEncoder, WindowEncoder
@@ -25,6 +25,7 @@ from fusionkit.testing import (
     check_loss,
     check_modality,
 )
+from fusionkit.testing.streams import fill_hidden
 
 
 class Mean(IntermediateFusion):
@@ -350,6 +351,13 @@ def test_an_encoder_is_checked_on_what_it_takes_and_the_refusals_are_told():
     refused = [result.detail for result in results if result.name == "inputs"]
     assert len(refused) == 3 and all("three axes" in detail for detail in refused)
     assert [case.label for case in cases_of(ImagesOnly)] == ["image"]
+
+
+def test_padding_of_signals_by_band_is_padding_and_images_have_none():
+    length, here = torch.tensor([5, 8]), torch.ones(2, dtype=torch.bool)
+    for channels, kept in ((4, [5, 8]), (3, [8, 8])):
+        filled = fill_hidden(Window(torch.ones(2, channels, 6, 8), length, here), "zeros").values
+        assert (filled.sum(3) == torch.tensor(kept)[:, None, None]).all()
 
 
 # Losses and modalities -------------------------------------------------------------------------------

@@ -50,8 +50,11 @@ class BraindecodeEncoder(WindowEncoder):
     built for the longest record: a shorter one is filled up with zeros at its end, which the network takes for
     signal, so give records of equal length, and a bundle takes windows of that length alone. A channel that was not
     measured (zeros, or any NaN) is zeros. Records without the sensor give no token and, in training, do not enter
-    the network, whose batch norms would count them. Tokens have no time. Not every network can be exported: EEGNet,
-    ShallowFBCSPNet, Deep4Net and EEGConformer can, ATCNet, which takes batches apart, cannot.
+    the network, whose batch norms would count them. Tokens have no time.
+
+    Not every network can be exported: EEGNet, ShallowFBCSPNet, Deep4Net and EEGConformer can, ATCNet, which takes
+    batches apart, cannot. EEGNet's batch norms learn what they use later over hundreds of steps; with fewer, give
+    ``arguments: {batch_norm_momentum: 0.1}``.
 
     Args:
         shape: channels and samples of the longest window.

@@ -1,5 +1,7 @@
 """Networks of braindecode as encoders: what goes in, what comes out, what is refused."""
 
+import copy
+import pickle
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -10,9 +12,11 @@ from torch import nn
 
 from fusionkit.core.errors import ConfigError, ShapeError, UnknownNameError
 from fusionkit.core.levels import Window, WindowShape
-from fusionkit.core.registry import encoders
+from fusionkit.core.recording import Stored
+from fusionkit.core.registry import encoders, modalities
 from fusionkit.encoders import braindecode
 from fusionkit.encoders.braindecode import BraindecodeEncoder, load_models
+from fusionkit.recipe.build import window_shape
 from fusionkit.testing import check_encoder
 
 needs_braindecode = pytest.mark.skipif(find_spec("braindecode") is None, reason="braindecode is not installed")
@@ -88,6 +92,15 @@ def test_only_volts_become_microvolts(library):
     encoder(given)
     assert torch.equal(encoder.network.seen, given.values)
     assert build((3, 40), model="Plain").network.given == (3, 5, 40, None)
+
+
+def test_the_builder_tells_of_clock_and_unit(library):
+    stored = Stored(128.0, ("Fz", "Cz"), "V", (2,), "float32", 64)
+    shape = window_shape(modalities.build("eeg"), stored)
+    assert (shape, shape.sample_rate, shape.unit) == ((2, 64), 128.0, "V")
+    assert build(shape, model="Plain").network.given == (2, 5, 64, 128.0)
+    for same in (copy.deepcopy(shape), pickle.loads(pickle.dumps(shape))):
+        assert (same, same.sample_rate, same.unit) == (shape, 128.0, "V")
 
 
 def test_a_short_window_is_filled_up_with_zeros_whatever_stands_behind_it(library):

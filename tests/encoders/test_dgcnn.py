@@ -8,7 +8,8 @@ import torch
 
 from fusionkit.core.errors import ConfigError
 from fusionkit.core.levels import Features, FeatureShape
-from fusionkit.core.registry import encoders
+from fusionkit.core.recording import Stored
+from fusionkit.core.registry import encoders, modalities
 from fusionkit.encoders.dgcnn import DGCNNEncoder, GraphConvolution, initial_adjacency
 from fusionkit.testing import check_encoder
 
@@ -89,6 +90,12 @@ def test_near_electrodes_are_tied_stronger():
     order = np.argsort(distance[pairs])
     assert (np.diff(ties.numpy()[pairs][order]) <= 0).all() and (ties > 0).all()
     assert not torch.equal(ties, DGCNNEncoder(FeatureShape(20, 5), 8).graph.adjacency)
+
+
+def test_electrodes_of_a_recording_bring_their_places():
+    stored = Stored(128.0, ("Fp1", "Fp2", "O1", "O2"), "V", (4,), "float32", 256)
+    ties = DGCNNEncoder(modalities.build("eeg").front_end(stored).shape, 8).graph.adjacency
+    assert ties[0, 1] == ties[1, 0] > ties[0, 2] > ties[0, 3] > 0  # Fp1 with Fp2, O1 and O2
 
 
 def test_ties_learn_and_one_that_is_cut_stays():
