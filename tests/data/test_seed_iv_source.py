@@ -1,5 +1,6 @@
 """The SEED-IV source: labels by the published table, eye movement beside EEG, sessions by folder."""
 
+import pickle
 from collections import Counter
 
 import numpy as np
@@ -150,3 +151,16 @@ def test_it_is_recognised_by_its_folders(tmp_path):
     write(tmp_path / "SEED_IV", people=["1"], sessions="1")
     assert SeedIV.recognises(tmp_path)
     assert SeedIV.recognises(tmp_path / "SEED_IV" / "eeg_feature_smooth")
+
+
+def test_other_processes_may_read_the_cells(tmp_path):
+    held = write(tmp_path, people=["1"], sessions="1", eye=["1"])
+    source = SeedIV(path=tmp_path, features="de", window="trial")
+    for row, column in ((0, "eeg"), (23, "eye")):
+        cell = source.cell(row, SENSORS[column])
+        again = pickle.loads(pickle.dumps(cell))
+        assert cell.from_file
+        assert again == cell
+        assert again.stamp() == cell.stamp()
+        np.testing.assert_array_equal(again.values(), cell.values())
+    assert again.values().shape == held["1", "1"]["eye_24"].shape
