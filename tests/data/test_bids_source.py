@@ -194,6 +194,13 @@ def test_a_table_above_counts_for_all_below_and_the_nearer_one_first(folder):
     assert starts["02", "a", "task-sleep"] == [1.0, 6.0]
 
 
+def test_one_recording_in_two_files_is_refused(folder):
+    place = next(folder.rglob("sub-01_ses-b_task-move_run-1_eeg.vhdr"))
+    place.with_suffix(".edf").write_bytes(place.with_suffix(".eeg").read_bytes())
+    with pytest.raises(DataError, match=r"a recording must be one file, but .*run-1_eeg\.edf and .*run-1_eeg\.vhdr"):
+        Bids(path=folder).rows()
+
+
 def test_derivatives_are_left_alone(folder):
     for name in ("derivatives/clean", "sourcedata"):
         write_brainvision(folder / name / "sub-01" / "eeg" / "sub-01_task-move_eeg", np.ones((3, 200)))

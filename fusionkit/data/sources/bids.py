@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -165,6 +166,9 @@ class Bids(Source):
                     self._check_inside(path.parent / name.decode("utf-8", "replace"))
             names = {name: place.entities.get(name) or "" for name in ("subject", "session", "task", "run")}
             files.append(_File(path, names, self._beside(path, "events"), self._beside(path, "channels")))
+        for one, two in pairwise(files):
+            if one.stem == two.stem:
+                raise DataError(f"{self.path}: a recording must be one file, but {one.path} and {two.path} are one")
         if not files:
             which = f" of task {' or '.join(self.tasks)}" if self.tasks else ""
             raise DataError(f"{self.path}: there must be EEG{which} (sub-*/eeg/*_eeg.edf ...), but there is none")

@@ -82,7 +82,7 @@ class DeapCell(Cell):
 
 @sources.register("deap")
 class Deap(Source):
-    """Read DEAP's preprocessed files, ``data_preprocessed_python/sNN.dat`` or ``data_preprocessed_matlab/sNN.mat``.
+    """Read DEAP as preprocessed: ``data_preprocessed_python/sNN.dat`` or ``data_preprocessed_matlab/sNN.mat``.
 
     Columns ``eeg`` (32 electrodes, volts), ``eog`` (hEOG, vEOG) and ``emg`` (zEMG, tEMG) in volts, and, in the unit
     of the files, ``gsr``, ``respiration``, ``plethysmograph`` and ``temperature``, which are sensors of kind

@@ -73,7 +73,7 @@ class DreamerCell(Cell):
 
 @sources.register("dreamer")
 class Dreamer(Source):
-    """Read ``DREAMER.mat``.
+    """Read DREAMER from its one file, ``DREAMER.mat``.
 
     Columns ``eeg`` (14 electrodes of the file, 128 Hz, volts) and ``ecg`` (two channels, 256 Hz, in the unit of the
     file), a sensor of kind ``signal``. Labels are the ratings ``valence``, ``arousal`` and ``dominance``, 1 to 5,
