@@ -16,7 +16,7 @@ from fusionkit.core.recording import Array, Recording, Stored
 from fusionkit.core.registry import check_options
 from fusionkit.testing.case import ROWS, Answer, Case
 from fusionkit.testing.result import CheckFailed, NotApplicable, require
-from fusionkit.testing.streams import Streams, everywhere
+from fusionkit.testing.streams import Streams, everywhere, is_image
 
 WORDS = ("calm", "loud", "the", "signal", "rises", "and", "falls", "again")
 ELECTRODES = ("Fz", "Cz", "Pz", "Oz")
@@ -112,7 +112,7 @@ class FrontEndCase(Case):
         self.label = "front end"
         self.exempt = sensor.exempt
         self.modality, self.recordings, self.stored = sensor.ready()
-        self.lengths = self._window(self.recordings[0]).ndim < 3
+        self.lengths = not is_image(torch.from_numpy(self._window(self.recordings[0]))[None])
         if self._window(self.recordings[0]).dtype.kind == "i":
             self.growth = 5
 
