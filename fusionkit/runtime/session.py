@@ -69,7 +69,8 @@ class Session:
 
         Args:
             windows: by sensor, a window in the manifest's layout with or without a batch axis; text may be a string
-                or a list of strings. Sensors left out are unplugged.
+                or a list of strings. Sensors left out are unplugged. Where the manifest says ``align``, windows are
+                aligned first, see `fusionkit.runtime.alignment`.
             lengths: real samples of each window, where windows are padded; default all.
             statistics: shift and scale ``(batch, channel, subchannel)`` of sensors that are normalised by group.
             present: by sensor, whether each sample has it; default where a window is given.

@@ -153,6 +153,19 @@ def test_smoothing_before_training_forbids_augmented_windows(tiny):
         train(recipe, fold=0)
 
 
+def test_windows_of_filtered_recordings_are_not_read_at_random(tiny):
+    """Each would cost a whole recording; held in memory they are filtered once, in order."""
+    filtered = [
+        "modalities=eeg",
+        "modalities.eeg.features={kind: bandpass}",
+        "augment={eeg: [{kind: eeg_channel_dropout}]}",
+    ]
+    with pytest.raises(
+        ValueError, match=r"modalities\.eeg: windows of recordings that are filtered as a whole must fit into"
+    ):
+        train(tiny(*filtered, "data.resident=false"), fold=0)
+
+
 def test_the_guard_hears_of_smoothing(tiny, tmp_path):
     """Trials of one recording may part, unless the recording is smoothed as one sequence."""
     generator = np.random.default_rng(0)
