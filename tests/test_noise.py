@@ -219,6 +219,6 @@ def test_every_protocol_trains_to_chance(split, tmp_path):
 
 @pytest.mark.slow
 def test_every_protocol_is_at_chance_over_many_repetitions():
-    scores = bench_leakage(20)
+    scores = bench_leakage()
     assert all(score.expected for score in scores), [score for score in scores if not score.expected]
     assert {score.protocol for score in scores} == {protocol.name for protocol in (*PROTOCOLS, WINDOWS)}
