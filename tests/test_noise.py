@@ -15,6 +15,7 @@ from fusionkit.data.sources.noise import SECONDS
 from fusionkit.data.sources.source import SensorColumn
 from fusionkit.data.splits import Fold, Split, SplitOptions
 from fusionkit.data.study import Study
+from fusionkit.evaluation.report import build_report
 from fusionkit.evaluation.summary import summarise
 from fusionkit.recipe.load import load_recipe
 from fusionkit.training.material import open_study
@@ -187,6 +188,17 @@ def test_the_recipe_trains_to_chance(tmp_path):
     _, deviation = at_chance(run)
     assert run.facts["finished"] and len(run.folds()) == 6 and abs(deviation) <= LIMIT
     assert any("smooth" in note for note in run.facts["notes"])
+
+
+def test_a_report_of_many_folds_says_their_mean_and_deviation(tmp_path):
+    options = [f"run.dir={tmp_path}", "train.device=cpu", "data.sessions=1", "data.subjects=12", "train.epochs=1"]
+    run = train(load_recipe("noise", options))
+    summary = summarise(run)
+    row = summary.tasks["emotion"].rows[0]
+    assert len(row.folds) == 12
+    assert len(summary.tasks["emotion"].answers["fused"].rows) == 12 * sum(round(0.02 * s) for s in SECONDS[9:])
+    said = f"{np.mean(row.folds):.3f} +- {np.std(row.folds, ddof=1):.3f}<br><small>mean and deviation of 12"
+    assert said in build_report(run, summary)
 
 
 def test_the_recipe_split_by_windows_is_refused_by_training_too(tmp_path):
