@@ -1,7 +1,8 @@
 """The currency of every level: windows, features and tokens, batch first, with their masks."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple, Self, TypeVar
 
 import torch
@@ -51,11 +52,23 @@ class Tokens(NamedTuple):
     time: Float[Tensor, "batch token"] | None = None
 
 
+class Decision(NamedTuple):
+    """What one branch decides about one task, and whether it had any sensor."""
+
+    values: Float[Tensor, "batch *outcome"]
+    present: Bool[Tensor, " batch"]
+
+
 class Fused(NamedTuple):
-    """Tokens, and the objective that a fusion operation brings itself; the engine adds it to the loss."""
+    """Tokens, and what else a fusion operation wants learned.
+
+    The engine adds ``auxiliary`` to the loss. ``streams``, as wide as the tokens, learn the tasks by themselves through
+    heads of their own; the operation announces their names and weights (`IntermediateFusion.streams`).
+    """
 
     tokens: Tokens
     auxiliary: Float[Tensor, ""]
+    streams: Mapping[str, Tokens] = MappingProxyType({})
 
 
 Stream = TypeVar("Stream", Features, Tokens)

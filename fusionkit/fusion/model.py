@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar, cast
 
 import torch
@@ -10,13 +11,13 @@ from torch import Tensor, nn
 
 from fusionkit.augment.augmentation import Augmentation, WindowAugmentation
 from fusionkit.core.errors import ShapeError
-from fusionkit.core.levels import Batch, Features, Fused, Tokens, Window, pool, scrub_window
+from fusionkit.core.levels import Batch, Decision, Features, Fused, Tokens, Window, pool, scrub_window
 from fusionkit.core.modality import FrontEnd
 from fusionkit.encoders.encoder import Encoder
 from fusionkit.encoders.standardise import Standardise
-from fusionkit.fusion.graph import Graph
+from fusionkit.fusion.graph import Graph, Node
 from fusionkit.fusion.modality_dropout import drop_modalities
-from fusionkit.fusion.operation import EarlyFusion, Fittable, IntermediateFusion, LateFusion
+from fusionkit.fusion.operation import EarlyFusion, Fittable, IntermediateFusion, LateFusion, TrainingBatch
 
 Level = TypeVar("Level", Window, Features)
 
@@ -26,13 +27,15 @@ class Output(NamedTuple):
 
     ``decisions[task]`` is in the form of its task (see `fusionkit.heads.task.Task`); ``branches[branch][task]``
     are the decisions that a late node merged, and ``seen[branch]`` whether the branch had any sensor;
-    ``auxiliary`` is what fusion operations add to the loss themselves.
+    ``auxiliary`` is what fusion operations add to the loss themselves. ``alone`` are decisions of what an
+    intermediate operation lets learn by itself, by ``node.stream`` (``seen`` has those names too): never an answer.
     """
 
     decisions: dict[str, Tensor]
     branches: dict[str, dict[str, Tensor]]
     seen: dict[str, Tensor]
     auxiliary: Float[Tensor, ""]
+    alone: Mapping[str, dict[str, Tensor]] = MappingProxyType({})
 
 
 class _Tasks(nn.ModuleDict):
@@ -53,6 +56,8 @@ class FusionModel(nn.Module):
         merges: the late node's operation for every task that reads it; empty without a late node.
         branch_heads: by the late node's branch; each gives decisions by task, which the late node merges.
         heads: by the node that other tasks read.
+        stream_heads: by an intermediate node, then by the stream that it lets learn by itself; a node that is not
+            named has its streams read by its own heads.
         augmentations: by sensor, in order; used in training, when a generator is given.
         modality_dropout: probability with which a sensor vanishes from a training sample.
         value_tasks: tasks whose decisions are values, not log-probabilities (a late node merges them otherwise).
@@ -69,6 +74,7 @@ class FusionModel(nn.Module):
         merges: Mapping[str, LateFusion],
         branch_heads: Mapping[str, nn.Module],
         heads: Mapping[str, nn.Module],
+        stream_heads: Mapping[str, Mapping[str, nn.Module]] | None = None,
         augmentations: Mapping[str, Iterable[Augmentation]] | None = None,
         modality_dropout: float = 0.0,
         value_tasks: Iterable[str] = (),
@@ -85,6 +91,7 @@ class FusionModel(nn.Module):
         self.merges = _Tasks(dict(merges))
         self.branch_heads = nn.ModuleDict(dict(branch_heads))
         self.heads = nn.ModuleDict(dict(heads))
+        self.stream_heads = nn.ModuleDict({k: nn.ModuleDict(dict(v)) for k, v in (stream_heads or {}).items()})
         self.augmentations = nn.ModuleDict({k: nn.ModuleList(v) for k, v in (augmentations or {}).items()})
         self.modality_dropout = modality_dropout
         self.value_tasks = frozenset(value_tasks)
@@ -105,60 +112,80 @@ class FusionModel(nn.Module):
             kept = drop_modalities({k: v.present for k, v in levels.items()}, self.modality_dropout, generator)
             levels = {name: level._replace(present=kept[name]) for name, level in levels.items()}
         levels = {name: self._window(name, level, generator) for name, level in levels.items()}
-        features: dict[str, Features] = {}
-        streams: dict[str, Tokens] = {}
-        auxiliary = next(iter(levels.values())).values.new_zeros((), dtype=torch.float32)
-
-        def feature(name: str) -> Features:
-            if name not in features:
-                features[name] = self._features(name, levels[name], generator)
-            return features[name]
-
-        def stream(name: str) -> Tokens:
-            if name not in streams:
-                encoder = cast(Encoder, self.encoders[name])
-                streams[name] = encoder(levels[name] if encoder.level == "window" else feature(name))
-            return streams[name]
-
+        passing = _Pass(self, levels, generator)
         decisions: dict[str, Tensor] = {}
         branches: dict[str, dict[str, Tensor]] = {}
         for node in self.graph.nodes:
-            if node.level == "early":
-                joint = self.operations[node.name]({name: feature(name) for name in node.inputs})
-                streams[node.name] = self.encoders[node.name](joint)
-            elif node.level == "intermediate":
-                fused = self.operations[node.name]({name: stream(name) for name in node.inputs})
-                if isinstance(fused, Fused):
-                    auxiliary = auxiliary + fused.auxiliary
-                    fused = fused.tokens
-                streams[node.name] = fused
+            if node.level != "late":
+                passing.stream(node.name)
             elif self.merges:
-                branches = {name: self.branch_heads[name](self._readout(name, stream(name))) for name in node.inputs}
-                seen = torch.stack([streams[name].present for name in node.inputs])
+                branches = {name: passing.decide(name) for name in node.inputs}
+                seen = torch.stack([passing.stream(name).present for name in node.inputs])
                 for task, merge in cast(Mapping[str, LateFusion], self.merges).items():
                     stacked = torch.stack([branches[name][task] for name in node.inputs])
                     rule = merge.merge_values if task in self.value_tasks else merge.merge_log_probabilities
                     decisions[task] = rule(stacked, seen)
         for name, heads in self.heads.items():
-            decisions.update(heads(self._readout(name, stream(name))))
-        return Output(decisions, branches, {name: streams[name].present for name in branches}, auxiliary)
+            decisions.update(heads(self._readout(name, passing.stream(name))))
+        auxiliary = next(iter(levels.values())).values.new_zeros((), dtype=torch.float32)
+        for added in passing.auxiliary:
+            auxiliary = auxiliary + added
+        seen_by = {name: passing.stream(name).present for name in branches} | passing.seen
+        return Output(decisions, branches, seen_by, auxiliary, passing.alone)
 
     @torch.no_grad()
     def fit(self, batches: Callable[[], Iterable[Batch]], generator: torch.Generator) -> None:
-        """Fit what is fitted before gradient training (scalers, PCA), with training records only."""
+        """Fit what is fitted before gradient training, with training records only.
+
+        Scalers come first, then the nodes in the order of the graph, each with what it takes from encoders and
+        earlier nodes as they are at that time, without augmentation or dropout.
+        """
+        training = self.training
+        self.eval()
         for name in self.standardise:
             passing = (self._raw_features(name, batch.inputs[name]) for batch in batches())
             cast(Standardise, self.standardise[name]).fit(passing)
         for node in self.graph.nodes:
             operation = self.operations[node.name] if node.name in self.operations else None  # noqa: SIM401 - has no get
-            if node.level == "early" and isinstance(operation, Fittable):
-                operation.fit(partial(self._feature_batches, node.inputs, batches), generator)
+            if isinstance(operation, Fittable):
+                operation.fit(partial(self._training_batches, node, None, batches), generator)
+            if node.level == "late":
+                for task, merge in self.merges.items():
+                    if isinstance(merge, Fittable):
+                        merge.fit(partial(self._training_batches, node, task, batches), generator)
+        self.train(training)
 
-    def _feature_batches(
-        self, names: tuple[str, ...], batches: Callable[[], Iterable[Batch]]
-    ) -> Iterator[dict[str, Features]]:
+    def _training_batches(
+        self, node: Node, task: str | None, batches: Callable[[], Iterable[Batch]]
+    ) -> Iterator[TrainingBatch]:
+        """What a node takes from training records: features, tokens, or the branches' decisions about one task."""
         for batch in batches():
-            yield {name: self._features(name, batch.inputs[name], None) for name in names}
+            levels = {name: self._window(name, batch.inputs[name], None) for name in self.graph.modalities}
+            passing = _Pass(self, levels, None)
+            taken: dict[str, Features | Tokens | Decision] = {}
+            for name in node.inputs:
+                if node.level == "early":
+                    taken[name] = passing.feature(name)
+                elif task is None:
+                    taken[name] = passing.stream(name)
+                else:
+                    taken[name] = Decision(passing.decide(name)[task], passing.stream(name).present)
+            targets = {
+                name: target[:, None] if name in self.value_tasks and target.ndim == 1 else target
+                for name, target in batch.targets.items()
+                if task in (None, name)
+            }
+            yield TrainingBatch(taken, targets)
+
+    @property
+    def stream_weights(self) -> dict[str, float]:
+        """Weight of the loss of every stream that learns by itself, by ``node.stream``."""
+        return {
+            f"{node}.{name}": weight
+            for node, operation in self.operations.items()
+            if isinstance(operation, IntermediateFusion)
+            for name, weight in operation.streams.items()
+        }
 
     def front_end(self, name: str) -> FrontEnd:
         """A sensor's front end."""
@@ -180,6 +207,11 @@ class FusionModel(nn.Module):
         operation = self.operations[name] if name in self.operations else None  # noqa: SIM401 - has no get
         vector = operation.readout(tokens) if isinstance(operation, IntermediateFusion) else None
         return pool(tokens) if vector is None else vector
+
+    def _heads_alone(self, node: str, stream: str) -> nn.Module:
+        if node in self.stream_heads:
+            return cast(nn.ModuleDict, self.stream_heads[node])[stream]
+        return self.heads[node] if node in self.heads else self.branch_heads[node]
 
     def _window(self, name: str, level: Window | Features, generator: torch.Generator | None) -> Window | Features:
         if isinstance(level, Features):
@@ -221,3 +253,62 @@ class FusionModel(nn.Module):
         values = features.values  # a channel that was not measured is its mean
         features = features._replace(values=torch.where(values.isnan(), torch.zeros_like(values), values))
         return self._augmented(name, features, generator, "features")
+
+
+class _Pass:
+    """One batch on its way through a model: features and streams, each computed when it is first asked for.
+
+    Args:
+        model: the model.
+        levels: scrubbed windows, or features computed before, by sensor.
+        generator: draws the augmentations of features; None means none.
+    """
+
+    def __init__(
+        self, model: FusionModel, levels: Mapping[str, Window | Features], generator: torch.Generator | None
+    ) -> None:
+        self.model, self.levels, self.generator = model, levels, generator
+        self.nodes = {node.name: node for node in model.graph.nodes}
+        self.features: dict[str, Features] = {}
+        self.streams: dict[str, Tokens] = {}
+        self.auxiliary: list[Tensor] = []
+        self.alone: dict[str, dict[str, Tensor]] = {}
+        self.seen: dict[str, Tensor] = {}
+
+    def feature(self, name: str) -> Features:
+        """A sensor's features."""
+        if name not in self.features:
+            self.features[name] = self.model._features(name, self.levels[name], self.generator)
+        return self.features[name]
+
+    def stream(self, name: str) -> Tokens:
+        """The tokens of a sensor or of a node that is not late."""
+        if name not in self.streams:
+            self.streams[name] = self._fuse(self.nodes[name]) if name in self.nodes else self._encode(name)
+        return self.streams[name]
+
+    def decide(self, branch: str) -> dict[str, Tensor]:
+        """A late node's branch: its decisions by task."""
+        decisions: dict[str, Tensor] = self.model.branch_heads[branch](self.model._readout(branch, self.stream(branch)))
+        return decisions
+
+    def _encode(self, name: str) -> Tokens:
+        encoder = cast(Encoder, self.model.encoders[name])
+        if encoder.level == "features":
+            return cast(Tokens, encoder(self.feature(name)))
+        return cast(Tokens, encoder(self.levels[name]))
+
+    def _fuse(self, node: Node) -> Tokens:
+        operation = self.model.operations[node.name]
+        if node.level == "early":
+            joint = operation({name: self.feature(name) for name in node.inputs})
+            return cast(Tokens, self.model.encoders[node.name](joint))
+        fused = operation({name: self.stream(name) for name in node.inputs})
+        if isinstance(fused, Fused):
+            self.auxiliary.append(fused.auxiliary)
+            for name, tokens in fused.streams.items() if not torch.compiler.is_exporting() else ():
+                heads = self.model._heads_alone(node.name, name)
+                self.alone[f"{node.name}.{name}"] = heads(pool(tokens))
+                self.seen[f"{node.name}.{name}"] = tokens.present
+            return fused.tokens
+        return cast(Tokens, fused)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -58,9 +58,13 @@ class IntermediateFusion(FusionOperation):
         inputs: width of each token stream.
         dim: width of the stream that comes out.
         duration: as in `EarlyFusion`.
+
+    Attributes:
+        shares_heads: whether its `streams` are read by the heads of the node itself, not by heads of their own.
     """
 
     level: ClassVar[Level] = "intermediate"
+    shares_heads: ClassVar[bool] = False
 
     def __init__(self, inputs: Mapping[str, int], dim: int, duration: float | None) -> None:
         super().__init__()
@@ -71,6 +75,11 @@ class IntermediateFusion(FusionOperation):
     @abstractmethod
     def forward(self, inputs: Mapping[str, Tokens]) -> Tokens | Fused:
         """Join one batch. The result is present where any input is."""
+
+    @property
+    def streams(self) -> Mapping[str, float]:
+        """Streams that learn the tasks by themselves, with the weights of their losses: the keys of `Fused.streams`."""
+        return {}
 
     def readout(self, tokens: Tokens) -> Float[Tensor, "batch dim"] | None:
         """The vector that heads read, where it is not the mean over tokens (a causal stream's last step)."""
@@ -106,13 +115,32 @@ class LateFusion(FusionOperation):
         """Merge numbers (a regression); with no branch present the mean of all branches' answers."""
 
 
+class TrainingBatch(dict[str, Any]):
+    """Some training records as an operation takes them, by input, which also know what is right.
+
+    The values are `Features`, `Tokens` or `Decision`, by the operation's level.
+
+    Attributes:
+        targets: by task, NaN where the label is missing: ``(batch,)`` class indices, ``(batch, 1)`` values or
+            ``(batch, label)`` zeros and ones. A late operation, made for one task, gets that task alone.
+    """
+
+    targets: Mapping[str, Tensor]
+
+    def __init__(self, inputs: Mapping[str, Any], targets: Mapping[str, Tensor]) -> None:
+        super().__init__(inputs)
+        self.targets = targets
+
+
 @runtime_checkable
 class Fittable(Protocol):
     """A component that is fitted before or beside gradient training, once a fold.
 
-    ``training_batches()`` gives a fresh pass over the batches of training records, each a mapping from input
-    name to what the operation takes at its level.
+    ``training_batches()`` gives a fresh pass over the batches of training records, in one order; nothing of a pass
+    has a gradient, and ``fit`` runs without: what trains inside enables it for itself. Everything that is learnt
+    must lie in parameters and buffers whose shapes are known before, since they are the checkpoint; what else
+    follows from them is taken up again by a hook after a state is loaded.
     """
 
-    def fit(self, training_batches: Callable[[], Iterable[Mapping[str, Features]]], generator: torch.Generator) -> None:
-        """Learn from training records alone."""
+    def fit(self, training_batches: Callable[[], Iterable[TrainingBatch]], generator: torch.Generator) -> None:
+        """Learn from training records alone; every draw comes from the generator, which lives on the CPU."""

@@ -7,10 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from fusionkit.core.errors import ConfigError, FusionkitError
-from fusionkit.core.levels import Features, FeatureShape, Fused, Tokens, WindowShape, valid
+from fusionkit.core.levels import Decision, Features, FeatureShape, Fused, Tokens, WindowShape, valid
 from fusionkit.core.registry import check_options
 from fusionkit.encoders.encoder import Encoder
-from fusionkit.fusion.operation import EarlyFusion, Fittable, FusionOperation, IntermediateFusion, LateFusion
+from fusionkit.fusion.operation import (
+    EarlyFusion,
+    Fittable,
+    FusionOperation,
+    IntermediateFusion,
+    LateFusion,
+    TrainingBatch,
+)
 from fusionkit.testing.case import ROWS, Answer, Case
 from fusionkit.testing.result import require
 from fusionkit.testing.streams import (
@@ -89,11 +96,22 @@ def stream_steps(steps: int, unequal: bool, place: int) -> int:
 
 
 def fitted(module: nn.Module, case: Case) -> nn.Module:
-    """Fit what is fitted, on made training batches."""
+    """Fit what is fitted, on made training batches of three classes (two outcomes, where decisions are numbers)."""
     if isinstance(module, Fittable):
-        batches: Any = [case.inputs(rows=16, seed=seed) for seed in (21, 22, 23)]
-        module.fit(lambda: iter(batches), torch.Generator().manual_seed(4))
+        batches = [TrainingBatch(made := case.inputs(rows=16, seed=seed), made_targets(made)) for seed in (21, 22, 23)]
+        with torch.no_grad():
+            module.fit(lambda: iter(batches), torch.Generator().manual_seed(4))
     return module
+
+
+def made_targets(inputs: Streams) -> dict[str, Tensor]:
+    """Targets of made records, in the form of the decisions where these are the inputs."""
+    stream = next(iter(inputs.values()))
+    rows = torch.arange(len(stream.present))
+    shape = stream.values.shape[1:] if isinstance(stream, Decision) else ()
+    if len(shape) == 2:  # labels
+        return {"task": (rows[:, None] % torch.arange(2, 2 + shape[0]) == 0).float()}
+    return {"task": rows[:, None].float() if tuple(shape) == (1,) else (rows % 3).float()}
 
 
 class EarlyCase(Case):

@@ -7,14 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from fusionkit.core.levels import Features, FeatureShape, Tokens, Window, WindowShape
-
-
-class Decision(NamedTuple):
-    """One branch's decision, batch first; a late operation gets several stacked."""
-
-    values: Float[Tensor, "batch *outcome"]
-    present: Bool[Tensor, " batch"]
+from fusionkit.core.levels import Decision, Features, FeatureShape, Tokens, Window, WindowShape
 
 
 class Scored(NamedTuple):
