@@ -12,6 +12,7 @@ from fusionkit.core.modality import FrontEnd, Modality, Stored
 from fusionkit.data.smoothing import NoSmoothing, SmoothedFrontEnd, crosses_records
 from fusionkit.fusion.graph import Graph
 from fusionkit.fusion.model import FusionModel
+from fusionkit.fusion.operation import IntermediateFusion
 from fusionkit.heads.gate import TaskHeads
 from fusionkit.heads.task import Task
 from fusionkit.recipe.sections import Choice, Recipe
@@ -138,14 +139,25 @@ def build_model(
                     merges[task] = registry.fusion.build(node.kind, node.options, tuple(node.inputs))
 
     branches = graph.end.inputs if merged else ()
+    branch_heads = {name: _build_heads(recipe, merged, dim) for name in branches}
+    heads = {name: _build_heads(recipe, read, dim) for name, read in direct.items()}
+    stream_heads: dict[str, dict[str, nn.Module]] = {}
+    for node in graph.nodes:
+        operation = operations.get(node.name)
+        if not isinstance(operation, IntermediateFusion) or not operation.streams:
+            continue
+        if not (operation.shares_heads and node.name in {*heads, *branch_heads}):
+            learnt = _tasks_after(recipe, graph, tasks, node.name)
+            stream_heads[node.name] = {name: _build_heads(recipe, learnt, dim) for name in operation.streams}
     return FusionModel(
         graph,
         front_ends=front_ends,
         encoders=encoders,  # type: ignore[arg-type]
         operations=operations,  # type: ignore[arg-type]
         merges=merges,  # type: ignore[arg-type]
-        branch_heads={name: _build_heads(recipe, merged, dim) for name in branches},
-        heads={name: _build_heads(recipe, read, dim) for name, read in direct.items()},
+        branch_heads=branch_heads,
+        heads=heads,
+        stream_heads=stream_heads,
         augmentations={
             name: _build_augmentations(name, entries, stored[name]) for name, entries in recipe.augment.items()
         },
@@ -177,6 +189,15 @@ def _readers(
         else:
             direct.setdefault(node.name, {})[name] = task
     return merged, direct
+
+
+def _tasks_after(recipe: Recipe, graph: Graph, tasks: Mapping[str, Task], name: str) -> dict[str, Task]:
+    """Tasks in whose answer a node has a part."""
+    after = {name}
+    for node in graph.nodes:
+        if after & set(node.inputs):
+            after.add(node.name)
+    return {task: kind for task, kind in tasks.items() if (recipe.tasks[task].from_ or graph.end.name) in after}
 
 
 def _build_heads(recipe: Recipe, tasks: Mapping[str, Task], dim: int) -> TaskHeads:

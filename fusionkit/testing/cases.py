@@ -182,6 +182,8 @@ class IntermediateCase(Case):
         answer = level_answer(tokens)
         if isinstance(fused, Fused):
             answer.whole["auxiliary"] = fused.auxiliary
+            for name, stream in fused.streams.items():
+                answer.rows[f"stream {name}"], answer.masks[f"stream {name}"] = stream.values, valid(stream)
         assert isinstance(module, IntermediateFusion)
         readout = module.readout(tokens)
         if readout is not None:

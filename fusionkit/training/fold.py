@@ -4,7 +4,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -237,13 +237,16 @@ class _Validation:
 
 
 def _join(parts: list[Output]) -> Output:
-    branches = {
-        branch: {task: torch.cat([part.branches[branch][task] for part in parts]) for task in parts[0].branches[branch]}
-        for branch in parts[0].branches
-    }
+    def join(named: Sequence[Mapping[str, dict[str, Tensor]]]) -> dict[str, dict[str, Tensor]]:
+        return {
+            name: {task: torch.cat([part[name][task] for part in named]) for task in named[0][name]}
+            for name in named[0]
+        }
+
     return Output(
         {task: torch.cat([part.decisions[task] for part in parts]) for task in parts[0].decisions},
-        branches,
-        {branch: torch.cat([part.seen[branch] for part in parts]) for branch in branches},
+        join([part.branches for part in parts]),
+        {name: torch.cat([part.seen[name] for part in parts]) for name in parts[0].seen},
         torch.stack([part.auxiliary for part in parts]).mean(),
+        join([part.alone for part in parts]),
     )

@@ -17,6 +17,7 @@ class TaskObjective(nn.Module):
 
     With a late node, every branch answers for itself and the branches' losses are averaged (they are trained as
     independent classifiers); the merged decision adds its own loss only where the rule has weights to learn.
+    Streams that an intermediate operation lets learn by themselves add their losses, each times its weight.
 
     Args:
         model: the fusion model.
@@ -55,10 +56,13 @@ class TaskObjective(nn.Module):
             if not merged or name in self.learned:
                 loss = _mean(*_loss(task, output.decisions[name].float(), target, mixture))
                 total = total + self.weights[name] * loss
-            for branch, decisions in output.branches.items() if merged else ():
-                seen = output.seen[branch]
-                loss = _mean(*_loss(task, decisions[name].float(), target, mixture, seen))
-                total = total + self.weights[name] * loss / len(output.branches)
+            parts = [(part, own[name], 1 / len(output.branches)) for part, own in output.branches.items() if merged]
+            parts += [
+                (part, own[name], self.model.stream_weights[part]) for part, own in output.alone.items() if name in own
+            ]
+            for part, decision, share in parts:
+                loss = _mean(*_loss(task, decision.float(), target, mixture, output.seen[part]))
+                total = total + self.weights[name] * share * loss
         return total
 
 
