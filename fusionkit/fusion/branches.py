@@ -3,12 +3,16 @@
 States are ``(branch, batch, step, dim)``; a parameter's first axis is the branch.
 """
 
+from collections.abc import Callable, Iterable
+from functools import reduce
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from fusionkit.core.errors import ConfigError
+from fusionkit.core.levels import Tokens
 
 
 class BranchLinear(nn.Module):
@@ -48,6 +52,60 @@ class BranchNorm(nn.Module):
     def forward(self, x: Float[Tensor, "branch batch step dim"]) -> Float[Tensor, "branch batch step dim"]:
         """Bring every state to mean 0 and variance 1, then scale and shift."""
         return F.layer_norm(x, x.shape[-1:]) * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+class BranchShares(nn.Module):
+    r"""One linear layer over the branches side by side, given as one token a branch.
+
+    Token m is :math:`M W_m x_m + b`, so that the mean over tokens is :math:`\sum_m W_m x_m + b`; over fewer tokens
+    it leaves the others out and is scaled up for them. Weights start Xavier-uniform, the bias at zero.
+
+    Args:
+        branches: how many branches.
+        width: numbers in, of one branch.
+        out: width of a token.
+    """
+
+    def __init__(self, branches: int, width: int, out: int) -> None:
+        super().__init__()
+        bound = (6 / (branches * width + out)) ** 0.5
+        self.weight = nn.Parameter(torch.empty(branches, width, out).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(out))
+
+    def forward(self, x: Float[Tensor, "branch batch width"]) -> Float[Tensor, "batch branch out"]:
+        """Each branch's token."""
+        return (torch.bmm(x, self.weight) * x.shape[0] + self.bias).transpose(0, 1)
+
+
+def stack_streams(
+    streams: Iterable[Tokens],
+) -> tuple[Float[Tensor, "branch batch token dim"], Bool[Tensor, "branch batch token"]]:
+    """Put scrubbed streams of one width beside one another, shorter ones with zeros (masked) at the end."""
+    streams = list(streams)
+    longest = reduce(torch.sym_max, [tokens.values.shape[1] for tokens in streams])
+    values = [F.pad(tokens.values, (0, 0, 0, longest - tokens.values.shape[1])) for tokens in streams]
+    masks = [F.pad(tokens.mask, (0, longest - tokens.mask.shape[1])) for tokens in streams]
+    return torch.stack(values), torch.stack(masks)
+
+
+def in_one_row(streams: Iterable[Tokens]) -> Tokens:
+    """All tokens of scrubbed streams one after the other; their times too where every stream has them."""
+    streams = list(streams)
+    times = [tokens.time for tokens in streams if tokens.time is not None]
+    return Tokens(
+        torch.cat([tokens.values for tokens in streams], 1),
+        torch.cat([tokens.mask for tokens in streams], 1),
+        torch.stack([tokens.present for tokens in streams]).any(0),
+        torch.cat(times, 1) if len(times) == len(streams) else None,
+    )
+
+
+def last_real(values: Float[Tensor, "*rows step dim"], mask: Bool[Tensor, "*rows step"]) -> Float[Tensor, "*rows dim"]:
+    """The last step that is real; zeros where there is none. Of 1, 2, 3 with mask (True, True, False), 2."""
+    place = torch.arange(1, mask.shape[-1] + 1, device=mask.device)
+    last = torch.where(mask, place, torch.zeros_like(place)).amax(-1, keepdim=True)
+    chosen = (mask & (place == last)).to(values.dtype)
+    return (chosen[..., None, :] @ values).squeeze(-2)
 
 
 def masked_softmax(scores: Float[Tensor, "*rows key"], mask: Bool[Tensor, "... key"]) -> Float[Tensor, "*rows key"]:
@@ -139,6 +197,107 @@ class CausalAttention(nn.Module):
         mixed = (weights @ value[:, :, :, None]).flatten(2, 3).transpose(2, 3).flatten(3)
         gathered: Tensor = self.out(mixed)
         return gathered
+
+
+class BranchAttention(nn.Module):
+    """Multi-head attention from queries to whatever is real in a source, in every branch by itself.
+
+    A query of a branch that has nothing real to look at gives zeros, the output's bias included. Keys have no bias:
+    the softmax would cancel it.
+
+    Args:
+        branches: how many branches.
+        dim: width of queries and answers.
+        heads: attention heads; must divide ``dim``.
+        source: width of what is looked at; None: ``dim``.
+        dropout: share of attention weights dropped in training.
+
+    Raises:
+        ConfigError: ``heads`` does not divide ``dim``.
+
+    Reference:
+        Vaswani et al., "Attention Is All You Need", NeurIPS 2017.
+    """
+
+    def __init__(self, branches: int, dim: int, heads: int, *, source: int | None = None, dropout: float = 0.0) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ConfigError(f"heads must divide dim, but {heads} does not divide {dim}")
+        self.heads, self.dropout = heads, dropout
+        self.query = BranchLinear(branches, dim, dim)
+        self.key = BranchLinear(branches, source or dim, dim, bias=False)
+        self.value = BranchLinear(branches, source or dim, dim)
+        self.out = BranchLinear(branches, dim, dim)
+
+    def forward(
+        self,
+        query: Float[Tensor, "branch batch query dim"],
+        source: Float[Tensor, "branch batch key width"],
+        mask: Bool[Tensor, "branch batch key"],
+    ) -> Float[Tensor, "branch batch query dim"]:
+        """What each query gathers from the keys that ``mask`` shows."""
+        seen = mask.any(-1)[..., None]
+        # where nothing may be seen, all is allowed for once, lest softmax divide by zero
+        allowed = (mask | ~seen).flatten(0, 1)[:, None, None].expand(-1, -1, query.shape[2], -1)
+        mixed = F.scaled_dot_product_attention(
+            self._split(self.query(query)),
+            self._split(self.key(source)),
+            self._split(self.value(source)),
+            attn_mask=allowed,
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        gathered: Tensor = self.out(mixed.transpose(1, 2).reshape(query.shape))
+        return torch.where(seen[..., None], gathered, torch.zeros_like(gathered))
+
+    def _split(self, x: Float[Tensor, "branch batch token dim"]) -> Float[Tensor, "row head token width"]:
+        rows = x.flatten(0, 1)
+        return rows.reshape(rows.shape[0], rows.shape[1], self.heads, -1).transpose(1, 2)
+
+
+class BranchBlock(nn.Module):
+    r"""Attention and a feed-forward layer of four times the width, each behind a layer norm and beside a shortcut.
+
+    .. math:: y &= x + \mathrm{Drop}(\mathrm{MHA}(\mathrm{LN}(x), \mathrm{LN}(s), \mathrm{LN}(s))) \\
+              z &= y + \mathrm{Drop}(W_2\, \mathrm{Drop}(\phi(W_1 \mathrm{LN}'(y))))
+
+    The source s passes through the very layer norm of the queries; without one, s is x.
+
+    Args:
+        branches: how many branches.
+        dim: width of a state.
+        heads: attention heads; must divide ``dim``.
+        dropout: share dropped in training, wherever the equations say so, and of attention weights.
+        activation: :math:`\phi`.
+
+    Reference:
+        Pre-norm form: Xiong et al., ICML 2020.
+    """
+
+    def __init__(
+        self, branches: int, dim: int, heads: int, *, dropout: float, activation: Callable[[Tensor], Tensor]
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.attention_norm = BranchNorm(branches, dim)
+        self.attention = BranchAttention(branches, dim, heads, dropout=dropout)
+        self.feed_norm = BranchNorm(branches, dim)
+        self.feed_in = BranchLinear(branches, dim, 4 * dim)
+        self.feed_out = BranchLinear(branches, 4 * dim, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Float[Tensor, "branch batch step dim"],
+        mask: Bool[Tensor, "branch batch key"],
+        source: Float[Tensor, "branch batch key dim"] | None = None,
+    ) -> Float[Tensor, "branch batch step dim"]:
+        """New states; ``mask`` says what of the source is real."""
+        normed = self.attention_norm(x)
+        looked = normed if source is None else self.attention_norm(source)
+        x = x + self.dropout(self.attention(normed, looked, mask))
+        hidden = self.dropout(self.activation(self.feed_in(self.feed_norm(x))))
+        out: Tensor = x + self.dropout(self.feed_out(hidden))
+        return out
 
 
 class BranchLSTM(nn.Module):

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from fusionkit.core.levels import Tokens, scrub
 from fusionkit.core.registry import fusion
 from fusionkit.fusion.align import align_tokens, centres
-from fusionkit.fusion.branches import BranchLinear, BranchLSTM, BranchNorm, CausalAttention, masked_softmax, sinusoid
+from fusionkit.fusion.branches import (
+    BranchLinear,
+    BranchLSTM,
+    BranchNorm,
+    CausalAttention,
+    last_real,
+    masked_softmax,
+    sinusoid,
+)
 from fusionkit.fusion.operation import IntermediateFusion
 
 
@@ -197,7 +205,4 @@ class RCFT(IntermediateFusion):
 
     def readout(self, tokens: Tokens) -> Float[Tensor, "batch dim"]:
         """The last real step, which has seen all before it; zeros where there is none."""
-        place = torch.arange(1, tokens.mask.shape[1] + 1, device=tokens.mask.device)
-        last = torch.where(tokens.mask, place, torch.zeros_like(place)).amax(1, keepdim=True)
-        chosen = (tokens.mask & (place == last)).to(tokens.values.dtype)
-        return (chosen[:, None] @ tokens.values).squeeze(1)
+        return last_real(tokens.values, tokens.mask)
