@@ -153,6 +153,7 @@ class FusionModel(nn.Module):
                 for task, merge in self.merges.items():
                     if isinstance(merge, Fittable):
                         merge.fit(partial(self._training_batches, node, task, batches), generator)
+        self.zero_grad()  # what trained inside leaves none for the first step
         self.train(training)
 
     def _training_batches(
