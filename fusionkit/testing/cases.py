@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionkit.core.errors import ConfigError, FusionkitError
-from fusionkit.core.levels import Decision, Features, FeatureShape, Fused, Tokens, WindowShape, valid
+from fusionkit.core.levels import Decision, Features, FeatureShape, Fused, Tokens, WindowShape, pool, valid
 from fusionkit.core.registry import check_options
 from fusionkit.encoders.encoder import Encoder
 from fusionkit.fusion.operation import (
@@ -183,7 +183,7 @@ class IntermediateCase(Case):
         if isinstance(fused, Fused):
             answer.whole["auxiliary"] = fused.auxiliary
             for name, stream in fused.streams.items():
-                answer.rows[f"stream {name}"], answer.masks[f"stream {name}"] = stream.values, valid(stream)
+                answer.rows[f"stream {name}"] = pool(stream)  # what its heads read
         assert isinstance(module, IntermediateFusion)
         readout = module.readout(tokens)
         if readout is not None:
@@ -195,6 +195,16 @@ class IntermediateCase(Case):
         level_contract(answer.level, any_present(inputs), next(iter(inputs.values())).values.dtype)
         width = answer.level.values.shape[-1]
         require(width == DIM, f"tokens must be {DIM} wide, as asked, but are {width}")
+        assert isinstance(module, IntermediateFusion)
+        handed = {f"stream {name}" for name in module.streams}
+        found = {name for name in answer.rows if name.startswith("stream ")}
+        require(found == handed, f"it must hand out {sorted(handed)}, as announced, but hands out {sorted(found)}")
+        for name in handed:
+            wanted = (len(answer.level.values), DIM)
+            require(
+                tuple(answer.rows[name].shape) == wanted,
+                f"{name} must be {wanted} pooled, but is {tuple(answer.rows[name].shape)}",
+            )
         readout = answer.rows.get("readout")
         if readout is not None:
             wanted = (len(answer.level.values), DIM)
