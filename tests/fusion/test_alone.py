@@ -33,7 +33,7 @@ def train(targets, x, here=None, layer=None):
     here = torch.ones(len(x), 2, dtype=torch.bool) if here is None else here
     states = lambda rows: torch.stack([layer(x[rows]), x[rows]])
     return train_alone(
-        states, layer.parameters(), here, targets, rows=torch.arange(len(x)), epochs=20, lr=0.05,
+        states, layer.parameters(), here, targets, rows=torch.arange(len(x)), epochs=80, lr=0.1,
         generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
 
@@ -42,7 +42,7 @@ def test_every_form_of_target_is_learnt():
     x = torch.randn(90, 2, generator=torch.Generator().manual_seed(0))
     for target in ((x[:, 0] > 0).float(), 40 + 7 * x[:, :1], (x > 0).float()):
         history = train({"task": target}, x)
-        assert history[-1] < 0.6 * history[0]
+        assert history[-1] < 0.5 * history[0]
 
 
 def test_without_labels_it_says_so():
