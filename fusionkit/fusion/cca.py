@@ -45,7 +45,8 @@ def correlation_loss(
     whitened = torch.linalg.solve_triangular(two, whitened.mT, upper=False)
     squares = torch.linalg.eigvalsh((whitened @ whitened.mT).nan_to_num() + ridge)  # smallest first
     kept: Tensor = squares[:, -(top or squares.shape[1]) :].clamp_min(0).sqrt().sum(1)
-    return whitened.sum((1, 2)) * 0.0 - kept  # nan if a number was, so that training can say in which batch
+    loss: Tensor = whitened.sum((1, 2)) * 0.0 - kept  # nan if a number was, so that training can say in which batch
+    return loss
 
 
 @fusion.register("cca")

@@ -24,8 +24,8 @@ class LowRankFusion(VectorFusion):
     :math:`a_i = 1`; public code learns it. An absent sensor is :math:`[1; 0; \dots]` (ours): it multiplies by the
     first row of its factors. Cost and parameters, :math:`r o \sum_m (d_m + 1) + r + o`, grow with the sum of widths.
 
-    ``paper`` draws every factor and :math:`a` Xavier-normal, so that each sensor more makes the answer about ten
-    times smaller. ``scaled`` is ours: a factor's first row starts at 1, so that an absent sensor multiplies by 1; the rest
+    ``paper`` draws every factor and :math:`a` Xavier-normal, so that each sensor more makes the answer about six
+    times smaller (at width 64). ``scaled`` is ours: a factor's first row starts at 1, so that an absent sensor multiplies by 1; the rest
     has variance :math:`(2^{1/M} - 1) / d_m`, and :math:`a_i = \pm r^{-1/2}` in turn: for inputs of unit variance the
     answer has unit variance with any number of sensors.
 

@@ -109,11 +109,6 @@ class ConcatLinear(VectorFusion):
         return joined
 
 
-def lead_with_one(vectors: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows more"]:
-    """Put a 1 before each vector: (2, 3) becomes (1, 2, 3), and what is absent (1, 0, 0)."""
-    return torch.cat([torch.ones_like(vectors[..., :1]), vectors], -1)
-
-
 def one_at_least(tokens: Tokens, others: Bool[Tensor, " batch"], duration: float | None) -> Tokens:
     """Let the first token count, at the middle of the window, where none is real but the ``others`` have something.
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
+import torch
 from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
@@ -10,7 +11,12 @@ from torch import Tensor, nn
 from fusionkit.core.errors import ConfigError
 from fusionkit.core.registry import fusion
 from fusionkit.fusion.branches import BranchLinear
-from fusionkit.fusion.pooled import VectorFusion, lead_with_one
+from fusionkit.fusion.pooled import VectorFusion
+
+
+def lead_with_one(vectors: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows more"]:
+    """Put a 1 before each vector: (2, 3) becomes (1, 2, 3), and what is absent (1, 0, 0)."""
+    return torch.cat([torch.ones_like(vectors[..., :1]), vectors], -1)
 
 
 def tensor_product(vectors: Sequence[Float[Tensor, "row _"]]) -> Float[Tensor, "row product"]:
