@@ -1,0 +1,159 @@
+"""Granger cluster: channels that predict one another share an encoder."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from fusionkit.core.errors import ConfigError, DataError
+from fusionkit.core.levels import Features, FeatureShape
+from fusionkit.core.registry import fusion
+from fusionkit.fusion.align import align_features, aligned_width, centres
+from fusionkit.fusion.granger import choose_lag, granger, linked_groups, links, make_stationary, standardise
+from fusionkit.fusion.operation import EarlyFusion, TrainingBatch
+
+
+@fusion.register("granger_cluster")
+class GrangerCluster(EarlyFusion):
+    r"""Group channels, within and across sensors, by Granger causality; one small encoder a group, side by side.
+
+    It is early, since it needs channels: it takes features and makes features, a channel a group, for the node's
+    encoder. Streams are brought onto ``steps`` bins of the window. Before gradient training, on training records
+    that have every sensor with time: a channel's series (the mean of its subchannels) is standardised and, while the
+    augmented Dickey-Fuller test keeps a unit root, differenced; the number of lags has the smallest Bayesian
+    information criterion; every ordered pair gets an F-test; links are those within a false discovery rate of
+    ``rate``, and groups are what links join in either direction. Beyond ``clusters`` groups the smallest are one.
+    A sensor without time (an image) is a group of its own. Then each group's numbers g of a bin become
+
+    .. math:: z_g = \mathrm{gelu}(W_g x_g + b_g)
+
+    The F-test is over all windows together, which overlapping windows make too sure. Links are linear
+    predictability: a driver that two channels share links them, too. The sentence "Granger cluster data in each
+    modality and combine" stands in lecture notes under names that we could not trace to a paper; all of this is our
+    reconstruction.
+
+    Attributes:
+        strength: ``-log10 p`` of the links from a channel to a channel, 0 where not significant; channels of the
+            sensors with time, in the order of the inputs.
+        member: which of the aligned numbers belong to which group.
+
+    Args:
+        inputs: what is known of each feature stream.
+        duration: length of the window in seconds; None where no stream has time: then sensors are the groups.
+
+    Raises:
+        ConfigError: there are too few steps for the lags, or features with time come from a front end that trains.
+
+    Reference:
+        Granger, Econometrica 37(3), 1969; Benjamini and Hochberg, JRSS B 57(1), 1995.
+    """
+
+    strength: Float[Tensor, "channel channel"]
+    member: Bool[Tensor, "group total"]
+
+    def __init__(
+        self,
+        inputs: Mapping[str, FeatureShape],
+        duration: float | None,
+        *,
+        steps: Annotated[int, Field(ge=1, description="equal bins of the window, the common clock")] = 4,
+        lags: Annotated[int, Field(ge=1, description="most steps of the past that tests take in")] = 2,
+        rate: Annotated[float, Field(gt=0, lt=1, description="share of false links to expect")] = 0.05,
+        clusters: Annotated[int, Field(ge=1, description="most groups of channels with time")] = 8,
+        hidden: Annotated[int, Field(ge=1, description="numbers that each group's encoder makes per bin")] = 16,
+    ) -> None:
+        super().__init__(inputs, duration)
+        self.steps = 1 if duration is None else steps
+        self.lags, self.rate, self.hidden = lags, rate, hidden
+        self.timed = [name for name, shape in self.inputs.items() if shape.timed and duration is not None]
+        if self.timed and steps < lags + 2:
+            raise ConfigError(f"steps must be at least lags + 2, but {steps} is less than {lags + 2}")
+        for name in self.timed:
+            if self.inputs[name].trains:
+                raise ConfigError(f"Granger tests need features that do not train, but those of {name!r} do")
+        self.widths = {name: aligned_width(shape) for name, shape in self.inputs.items()}
+        channels = sum(self.inputs[name].channel for name in self.timed)
+        self.clusters = min(clusters, channels)
+        groups = self.clusters + len(self.inputs) - len(self.timed)
+        total = sum(self.widths.values())
+        self.weight = nn.Parameter(torch.empty(groups, total, hidden))
+        nn.init.xavier_uniform_(self.weight.view(-1, hidden), nn.init.calculate_gain("relu"))
+        self.bias = nn.Parameter(torch.zeros(groups, hidden))
+        self.register_buffer("strength", torch.zeros(channels, channels))
+        self.register_buffer("member", self._members([[channel] for channel in range(channels)][: self.clusters]))
+
+    @property
+    def shape(self) -> FeatureShape:
+        """A channel for every group that there may be."""
+        return FeatureShape(
+            len(self.member), self.hidden, steps=self.steps, timed=self.duration is not None, trains=True
+        )
+
+    def forward(self, inputs: Mapping[str, Features]) -> Features:
+        """Encode the groups of one batch; a step is real where any sensor has something in it."""
+        blocks, mask = align_features(inputs, self.inputs, self.steps, self.duration)
+        joint = torch.cat(blocks, -1)
+        weight = torch.where(self.member[..., None], self.weight, torch.zeros_like(self.weight))
+        hidden = joint @ weight.transpose(0, 1).flatten(1)
+        values = F.gelu(hidden.reshape(*hidden.shape[:2], *self.bias.shape) + self.bias)
+        used = self.member.any(1)[:, None] & mask.any(2)[..., None, None]
+        values = torch.where(used, values, torch.zeros_like(values))
+        present = torch.stack([inputs[name].present for name in self.inputs]).any(0)
+        time = None
+        if self.duration is not None:
+            time = centres(self.steps, self.duration, values).expand(values.shape[0], -1)
+        return Features(values, mask.any(2), present, time)
+
+    def fit(self, training_batches: Callable[[], Iterable[TrainingBatch]], generator: torch.Generator) -> None:
+        """Test every ordered pair of channels with time, and group them; nothing is drawn.
+
+        Raises:
+            DataError: too few training records have every sensor with time for as many steps as the tests need.
+        """
+        if not self.timed:
+            return
+        parts, there = [], []
+        for batch in training_batches():
+            blocks, mask = align_features(batch, self.inputs, self.steps, self.duration)
+            named = dict(zip(self.inputs, blocks, strict=True))
+            series = [
+                named[name].reshape(*mask.shape[:2], self.inputs[name].channel, -1).mean(-1) for name in self.timed
+            ]
+            places = [place for place, name in enumerate(self.inputs) if name in self.timed]
+            parts.append(torch.cat(series, -1).cpu().double())
+            there.append(mask[..., places].all(-1).cpu())
+        values, real = torch.cat(parts).numpy(), torch.cat(there).numpy()
+        if not real.any():
+            raise DataError(f"Granger tests need training records that have all of {self.timed}, but none has")
+        values, real = make_stationary(standardise(values, real), real, self.lags)
+        lag = choose_lag(values, real, self.lags)
+        statistic, freedom = granger(values, real, lag)
+        if freedom < 1:
+            raise DataError(
+                f"Granger tests need more than {2 * lag + 1} steps with {lag} before them where all of {self.timed} "
+                f"are there, but training records have {freedom + 2 * lag + 1}; fewer steps have fewer gaps"
+            )
+        strength = links(statistic, lag, freedom, self.rate)
+        self.strength.copy_(torch.from_numpy(strength))
+        self.member.copy_(self._members(linked_groups(strength, self.clusters)))
+
+    def _members(self, groups: list[list[int]]) -> Bool[Tensor, "group total"]:
+        """Which aligned numbers each group has: channels with time by number, then a group a sensor without."""
+        member = torch.zeros(len(self.weight), sum(self.widths.values()), dtype=torch.bool)
+        group_of = {channel: group for group, channels in enumerate(groups) for channel in channels}
+        start, channel, alone = 0, 0, self.clusters
+        for name, width in self.widths.items():
+            if name not in self.timed:
+                member[alone, start : start + width] = True
+                alone += 1
+            else:
+                each = width // self.inputs[name].channel
+                for first in range(start, start + width, each):
+                    member[group_of.get(channel, self.clusters - 1), first : first + each] = True
+                    channel += 1
+            start += width
+        return member
