@@ -254,8 +254,11 @@ fusion = Registry("fusion", "fusionkit.fusion")
 encoders = Registry("encoders", "fusionkit.encoders")
 heads = Registry("heads", "fusionkit.heads")
 losses = Registry("losses", "fusionkit.losses")
+balancing = Registry("balancing", "fusionkit.losses.balancing")
+surgery = Registry("surgery", "fusionkit.losses.balancing")
 augment = Registry("augment", "fusionkit.augment")
 sources = Registry("sources", "fusionkit.data.sources")
 families: dict[str, Registry] = {
-    registry.family: registry for registry in (modalities, fusion, encoders, heads, losses, augment, sources)
+    registry.family: registry
+    for registry in (modalities, fusion, encoders, heads, losses, balancing, surgery, augment, sources)
 }

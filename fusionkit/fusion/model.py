@@ -29,6 +29,7 @@ class Output(NamedTuple):
     are the decisions that a late node merged, and ``seen[branch]`` whether the branch had any sensor;
     ``auxiliary`` is what fusion operations add to the loss themselves. ``alone`` are decisions of what an
     intermediate operation lets learn by itself, by ``node.stream`` (``seen`` has those names too): never an answer.
+    ``readouts`` are the vectors that heads and branches read.
     """
 
     decisions: dict[str, Tensor]
@@ -36,6 +37,7 @@ class Output(NamedTuple):
     seen: dict[str, Tensor]
     auxiliary: Float[Tensor, ""]
     alone: Mapping[str, dict[str, Tensor]] = MappingProxyType({})
+    readouts: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class _Tasks(nn.ModuleDict):
@@ -126,12 +128,12 @@ class FusionModel(nn.Module):
                     rule = merge.merge_values if task in self.value_tasks else merge.merge_log_probabilities
                     decisions[task] = rule(stacked, seen)
         for name, heads in self.heads.items():
-            decisions.update(heads(self._readout(name, passing.stream(name))))
+            decisions.update(heads(passing.readout(name)))
         auxiliary = next(iter(levels.values())).values.new_zeros((), dtype=torch.float32)
         for added in passing.auxiliary:
             auxiliary = auxiliary + added
         seen_by = {name: passing.stream(name).present for name in branches} | passing.seen
-        return Output(decisions, branches, seen_by, auxiliary, passing.alone)
+        return Output(decisions, branches, seen_by, auxiliary, passing.alone, passing.readouts)
 
     @torch.no_grad()
     def fit(self, batches: Callable[[], Iterable[Batch]], generator: torch.Generator) -> None:
@@ -151,7 +153,7 @@ class FusionModel(nn.Module):
                 operation.fit(partial(self._training_batches, node, None, batches), generator)
             if node.level == "late":
                 for task, merge in self.merges.items():
-                    if isinstance(merge, Fittable):
+                    if isinstance(merge, Fittable) and not cast(LateFusion, merge).held_out:
                         merge.fit(partial(self._training_batches, node, task, batches), generator)
         self.zero_grad()  # what trained inside leaves none for the first step
         self.train(training)
@@ -275,6 +277,7 @@ class _Pass:
         self.auxiliary: list[Tensor] = []
         self.alone: dict[str, dict[str, Tensor]] = {}
         self.seen: dict[str, Tensor] = {}
+        self.readouts: dict[str, Tensor] = {}
 
     def feature(self, name: str) -> Features:
         """A sensor's features."""
@@ -290,8 +293,14 @@ class _Pass:
 
     def decide(self, branch: str) -> dict[str, Tensor]:
         """A late node's branch: its decisions by task."""
-        decisions: dict[str, Tensor] = self.model.branch_heads[branch](self.model._readout(branch, self.stream(branch)))
+        decisions: dict[str, Tensor] = self.model.branch_heads[branch](self.readout(branch))
         return decisions
+
+    def readout(self, name: str) -> Tensor:
+        """The vector that heads read of a stream."""
+        if name not in self.readouts:
+            self.readouts[name] = self.model._readout(name, self.stream(name))
+        return self.readouts[name]
 
     def _encode(self, name: str) -> Tokens:
         encoder = cast(Encoder, self.model.encoders[name])

@@ -91,13 +91,37 @@ class LateFusion(FusionOperation):
 
     Args:
         inputs: names of the branches.
+
+    Attributes:
+        takes_evidence: whether branches give numbers that become evidence, not log-probabilities.
+        own_loss: whether `loss` trains branches and merged decision, in place of the task's loss of every branch.
+        held_out: in how many inner folds branches must be trained, so that `Fittable.fit` sees decisions about
+            training records that no branch has seen; 0 means none.
     """
 
     level: ClassVar[Level] = "late"
+    takes_evidence: ClassVar[bool] = False
+    own_loss: ClassVar[bool] = False
+    held_out: int = 0
 
     def __init__(self, inputs: tuple[str, ...]) -> None:
         super().__init__()
         self.inputs = tuple(inputs)
+
+    def bind(self, prior: Float[Tensor, "*outcome"]) -> None:
+        """Hear of the task, once: what to answer without any sensor (`Task.prior`), in the form of a decision row."""
+
+    def loss(
+        self,
+        decisions: Float[Tensor, "branch batch class_"],
+        present: Bool[Tensor, "branch batch"],
+        target: Float[Tensor, " batch"],
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Sums of losses and of weights over labelled records, where ``own_loss``; a target is NaN where missing."""
+        raise NotImplementedError
+
+    def close_epoch(self) -> None:
+        """Hear that an epoch of training ended."""
 
     @abstractmethod
     def merge_log_probabilities(
@@ -105,7 +129,7 @@ class LateFusion(FusionOperation):
     ) -> Float[Tensor, "batch *outcome"]:
         """Merge normalised log-probabilities (last axis) into normalised log-probabilities.
 
-        A branch that is absent counts as not there; with none present the outcome is uniform.
+        A branch that is absent counts as not there; with none present the outcome is uniform, or the prior.
         """
 
     @abstractmethod

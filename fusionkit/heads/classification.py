@@ -30,6 +30,24 @@ class ClassificationHead(nn.Module):
         return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
 
 
+class EvidenceHead(nn.Module):
+    """A linear layer, in float32 at least; what follows makes evidence of its numbers.
+
+    Args:
+        dim: width of the readout.
+        classes: how many classes there are.
+    """
+
+    def __init__(self, dim: int, classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, classes)
+
+    def forward(self, readout: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch class_"]:
+        """A number a class."""
+        logits: Tensor = self.linear(readout)
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 @heads.register("classification")
 class Classification(SingleLabelTask):
     """Which of several classes a record is.
@@ -63,3 +81,6 @@ class Classification(SingleLabelTask):
 
     def head(self, dim: int) -> ClassificationHead:
         return ClassificationHead(dim, len(self.classes))
+
+    def evidence_head(self, dim: int) -> EvidenceHead:
+        return EvidenceHead(dim, len(self.classes))

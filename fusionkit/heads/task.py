@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fusionkit.core.errors import ConfigError
 from fusionkit.core.modality import Array
 
 
@@ -52,6 +53,14 @@ class Task(ABC):
     @abstractmethod
     def head(self, dim: int) -> nn.Module:
         """A module from a readout ``(batch, dim)`` to a decision."""
+
+    def evidence_head(self, dim: int) -> nn.Module:
+        """A module from a readout to ``(batch, class)`` numbers that become evidence, for an evidential late node.
+
+        Raises:
+            ConfigError: the task is no choice between classes.
+        """
+        raise ConfigError(f"evidence is for one of several classes, but a {self.kind} task has no such answer")
 
     @abstractmethod
     def loss(self, decision: Tensor, target: Tensor) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import nn
 
 from fusionkit.augment.augmentation import Augmentation
@@ -12,7 +13,7 @@ from fusionkit.core.modality import FrontEnd, Modality, Stored
 from fusionkit.data.smoothing import NoSmoothing, SmoothedFrontEnd, crosses_records
 from fusionkit.fusion.graph import Graph
 from fusionkit.fusion.model import FusionModel
-from fusionkit.fusion.operation import IntermediateFusion
+from fusionkit.fusion.operation import IntermediateFusion, LateFusion
 from fusionkit.heads.gate import TaskHeads
 from fusionkit.heads.task import Task
 from fusionkit.recipe.sections import Choice, Recipe
@@ -120,7 +121,7 @@ def build_model(
 
     merged, direct = _readers(recipe, graph, tasks)
     operations: dict[str, nn.Module] = {}
-    merges: dict[str, nn.Module] = {}
+    merges: dict[str, LateFusion] = {}
     for node in graph.nodes:
         with located(f"fusion.{node.name}"):
             if node.level == "early":
@@ -135,11 +136,15 @@ def build_model(
                 widths = dict.fromkeys(node.inputs, dim)
                 operations[node.name] = registry.fusion.build(node.kind, node.options, widths, dim, duration)
             else:
-                for task in merged:
-                    merges[task] = registry.fusion.build(node.kind, node.options, tuple(node.inputs))
+                for task, asked in merged.items():
+                    merge = registry.fusion.build(node.kind, node.options, tuple(node.inputs))
+                    merge.bind(torch.as_tensor(asked.prior(), dtype=torch.float32))
+                    merges[task] = merge
 
     branches = graph.end.inputs if merged else ()
-    branch_heads = {name: _build_heads(recipe, merged, dim) for name in branches}
+    evidence = any(merge.takes_evidence for merge in merges.values())
+    with located(f"fusion.{graph.end.name}"):
+        branch_heads = {name: _build_heads(recipe, merged, dim, evidence) for name in branches}
     heads = {name: _build_heads(recipe, read, dim) for name, read in direct.items()}
     stream_heads: dict[str, dict[str, nn.Module]] = {}
     for node in graph.nodes:
@@ -154,7 +159,7 @@ def build_model(
         front_ends=front_ends,
         encoders=encoders,  # type: ignore[arg-type]
         operations=operations,  # type: ignore[arg-type]
-        merges=merges,  # type: ignore[arg-type]
+        merges=merges,
         branch_heads=branch_heads,
         heads=heads,
         stream_heads=stream_heads,
@@ -200,6 +205,15 @@ def _tasks_after(recipe: Recipe, graph: Graph, tasks: Mapping[str, Task], name: 
     return {task: kind for task, kind in tasks.items() if (recipe.tasks[task].from_ or graph.end.name) in after}
 
 
-def _build_heads(recipe: Recipe, tasks: Mapping[str, Task], dim: int) -> TaskHeads:
+def _build_heads(recipe: Recipe, tasks: Mapping[str, Task], dim: int, evidence: bool = False) -> TaskHeads:
     settings = recipe.heads
-    return TaskHeads(dim, tasks, gate=settings.gate and len(tasks) > 1, dropout=settings.dropout)
+    return TaskHeads(
+        dim,
+        tasks,
+        gate=settings.gate if len(tasks) > 1 else False,
+        dropout=settings.dropout,
+        sharing=settings.sharing if len(tasks) > 1 else "hard",
+        experts=settings.experts,
+        penalty=settings.penalty,
+        evidence=evidence,
+    )

@@ -27,6 +27,7 @@ from fusionkit.recipe.sections import (
     TaskEntry,
     TrainSection,
     choice_model,
+    task_conflicts,
 )
 from fusionkit.recipe.streaming import refuse_streams
 
@@ -35,7 +36,7 @@ OPEN = "???"
 
 _ALONE = (registry.modalities, registry.heads, registry.augment)  # components made of their options alone
 
-_FIXED = {"heads": HeadsSection, "train": TrainSection, "export": ExportSection, "run": RunSection}
+_FIXED = {"export": ExportSection, "run": RunSection}
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -108,6 +109,8 @@ class Reader:
         parts["fusion"] = self.mapping(data.get("fusion"), ("fusion",))
         parts["graph"] = self.graph(parts["fusion"], list(parts["modalities"]))
         parts["augment"] = self.augment(list(parts["modalities"]))
+        parts["heads"] = self.model(HeadsSection, data.get("heads"), ("heads",))
+        parts["train"] = self.train(data.get("train"))
         for section, model in _FIXED.items():
             parts[section] = self.model(model, data.get(section), (section,))
         parts["expect"] = self.mapping(data.get("expect"), ("expect",))
@@ -222,6 +225,23 @@ class Reader:
         """A task."""
         entry = self.choice(TaskEntry, registry.heads, raw, ("tasks", name))
         return None if entry is None else entry.model_copy(update={"column": entry.column or name})
+
+    def train(self, raw: Any) -> TrainSection | None:
+        """How weights are learned, with what stands between the tasks."""
+        kinds = {"balance": (registry.balancing, "fixed"), "surgery": (registry.surgery, "none")}
+        own = {part: value for part, value in raw.items() if part not in kinds} if isinstance(raw, dict) else raw
+        section = self.model(TrainSection, own, ("train",))
+        given = raw if isinstance(raw, dict) else {}
+        chosen = {
+            part: self.choice(Choice, family, given.get(part), ("train", part), default)
+            for part, (family, default) in kinds.items()
+        }
+        if section is None:
+            return None
+        section = section.model_copy(update=chosen)
+        for part, message in task_conflicts(section):
+            self.problem(("train", part), message)
+        return section
 
     def graph(self, section: Any, sensors: list[str]) -> Graph | None:
         """The fusion graph; operations that need no data are made once, to see whether they fit."""

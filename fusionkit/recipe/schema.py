@@ -47,6 +47,11 @@ def recipe_schema() -> Schema:
     augmentation = _choice(defs, "augment", Choice, registry.augment)
     node = _choice(defs, "nodes", Node, registry.fusion, early={"encoder": encoder})
     one_node = _choice(defs, "fusion", OneNode, registry.fusion, early={"encoder": encoder})
+    train = _model(defs, "train", TrainSection)
+    defs["train"]["properties"] |= {
+        "balance": _choice(defs, "balance", Choice, registry.balancing, kind_needed=False),
+        "surgery": _choice(defs, "surgery", Choice, registry.surgery, kind_needed=False),
+    }
     graph = {
         "type": "object",
         "properties": {"dim": {"type": "integer", "minimum": 1, "default": 64}, "graph": _entries(node)},
@@ -62,7 +67,7 @@ def recipe_schema() -> Schema:
         "tasks": _entries(task),
         "heads": _model(defs, "heads", HeadsSection),
         "augment": {"type": "object", "additionalProperties": {"type": "array", "items": augmentation}},
-        "train": _model(defs, "train", TrainSection),
+        "train": train,
         "export": _model(defs, "export", ExportSection),
         "run": _model(defs, "run", RunSection),
         "expect": {"type": "object", "description": "scores that a slow test holds the recipe to"},

@@ -104,10 +104,28 @@ class TaskEntry(Choice):
     weight: float = Field(1.0, ge=0, allow_inf_nan=False, description="share of its loss in the sum")
 
 
+class AdversarySection(Section):
+    """A head that the trunk learns to deceive about the subject."""
+
+    weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="of its loss beside the tasks'")
+
+
 class HeadsSection(Section):
     """What stands between the trunk and the tasks."""
 
-    gate: bool = Field(True, description="a learned gate per task on the shared readout")
+    sharing: Literal["hard", "soft", "mixture_of_experts"] = Field(
+        "hard", description="what several tasks share of the readout: all, layers that are alike, or experts"
+    )
+    penalty: float = Field(
+        0.01, ge=0, allow_inf_nan=False, description="of differences between the tasks' layers in soft sharing"
+    )
+    experts: int = Field(4, ge=1, description="how many experts a mixture has")
+    gate: bool | Literal["sigmoid", "notebook", "none"] = Field(
+        True, description="a learned gate per task on the shared readout; true means sigmoid"
+    )
+    adversary: AdversarySection | None = Field(
+        None, description="a head that guesses the training subject through a reversed gradient; {} gives its defaults"
+    )
     dropout: float = Field(0.1, ge=0, lt=1, description="share of the readout that is dropped in training")
 
 
@@ -141,9 +159,33 @@ class TrainSection(Section):
         allow_inf_nan=False,
         description="alpha of mixup, which trains on mixtures of two records and their labels; 0 means none",
     )
+    balance: Choice | None = Field(None, description="how the tasks' losses are weighed (default: fixed)")
+    surgery: Choice | None = Field(None, description="how the tasks' gradients are combined (default: none)")
+    task_mode: Literal["joint", "random", "per_task_step"] = Field(
+        "joint", description="all tasks in a step; one random task a step; or all, with an optimiser and a step each"
+    )
+    task_power: float = Field(
+        1.0, ge=0, allow_inf_nan=False, description="random tasks come as often as their labels to this power"
+    )
     device: Annotated[str, AfterValidator(_device)] = Field("auto", description="auto, cpu, mps, cuda or cuda:N")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of the forward pass in training")
     single_sensors: bool = Field(True, description="also train every sensor alone, to compare with")
+
+
+def task_conflicts(train: TrainSection) -> list[tuple[str, str]]:
+    """Choices of ``train`` that contradict each other, each as (key, message)."""
+    balance = "fixed" if train.balance is None else train.balance.kind
+    surgery = "none" if train.surgery is None else train.surgery.kind
+    found = []
+    if train.task_mode != "joint" and surgery != "none":
+        message = f"surgery combines the gradients of one step, but task_mode is {train.task_mode}"
+        found.append(("surgery", message))
+    if train.task_mode == "random" and balance == "gradnorm":
+        found.append(("balance", "gradnorm compares tasks within a step, but task_mode is random: a step has one"))
+    if train.task_mode == "per_task_step" and balance != "fixed":
+        message = f"every task has an optimiser of its own, which undoes any weight, but balance is {balance}"
+        found.append(("balance", message))
+    return found
 
 
 class ExportSection(Section):

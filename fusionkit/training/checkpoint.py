@@ -54,18 +54,20 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise DataError(f"{path}: a checkpoint must be a whole safetensors file of fusionkit, but {error}") from None
 
 
-def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's tensors under flat names ``optimiser.<parameter>.<name>``."""
+def optimiser_tensors(optimiser: torch.optim.Optimizer, called: str = "optimiser") -> dict[str, Tensor]:
+    """The optimiser's tensors under flat names ``<called>.<parameter>.<name>``."""
     state = optimiser.state_dict()["state"]
-    return {f"optimiser.{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
+    return {f"{called}.{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
 
 
-def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+def restore_optimiser(
+    optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor], called: str = "optimiser"
+) -> None:
     """Put back what `optimiser_tensors` gave; hyper-parameters stay as they are built."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        if key.startswith("optimiser."):
-            _, index, name = key.split(".", 2)
+        if key.startswith(f"{called}."):
+            index, name = key.removeprefix(f"{called}.").split(".", 1)
             state.setdefault(int(index), {})[name] = value
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": state, "param_groups": groups})

@@ -11,13 +11,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, distributed, nn
 
-from fusionkit.core.errors import DataError
+from fusionkit.core.errors import ConfigError, DataError
 from fusionkit.core.levels import Batch
 from fusionkit.training import checkpoint
 from fusionkit.training.history import TensorBoard, write_history
 from fusionkit.training.interruption import Interrupted, StopRequest
-from fusionkit.training.order import derive_seed, epoch_order
+from fusionkit.training.order import derive_seed
+from fusionkit.training.plan import JointPlan, Plan, Step
 from fusionkit.training.schedule import learning_rate_factor
+from fusionkit.training.update import JointUpdate, Update
 
 Progress = Callable[[int, int, int, float], None]
 """Called a few times a second with epoch, step, steps in the epoch, and records per second."""
@@ -58,6 +60,14 @@ class Engine:
         on_epoch: called with what the history says of each epoch.
         stop: a request to save and leave.
         name_rows: names of rows, for messages.
+        plan: the steps of every epoch; by default all rows once, in an order that the seed gives.
+        update: makes one step of training; by default one of the whole loss.
+
+    An objective that has ``settle`` hears of every step's end, one that has ``close_epoch`` of every epoch's; what the
+    latter gives is logged.
+
+    Raises:
+        ConfigError: several processes train, but the update is for one.
     """
 
     def __init__(
@@ -75,20 +85,32 @@ class Engine:
         on_epoch: Callable[[Mapping[str, float]], None] | None = None,
         stop: StopRequest | None = None,
         name_rows: Callable[[Tensor], str] = lambda rows: str(rows.tolist()),
+        plan: Plan | None = None,
+        update: Callable[..., Update] = JointUpdate,
     ) -> None:
         self.objective, self.load, self.rows, self.settings = objective, load, rows, settings
         self.seed, self.device, self.folder, self.validate = seed, device, folder, validate
         self.progress, self.on_epoch, self.stop, self.name_rows = progress, on_epoch, stop, name_rows
         self.rank, self.world = 0, 1
-        self._call: nn.Module = objective
+        call: nn.Module = objective
         trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
         if distributed.is_available() and distributed.is_initialized():
             self.rank, self.world = distributed.get_rank(), distributed.get_world_size()
             if trained:
-                self._call = nn.parallel.DistributedDataParallel(objective, find_unused_parameters=True)
-        self.optimiser = torch.optim.AdamW(
-            _decay_groups(objective, settings.weight_decay), lr=settings.lr, fused=device.type in ("cpu", "cuda")
+                call = nn.parallel.DistributedDataParallel(objective, find_unused_parameters=True)
+        self.update = update(
+            objective,
+            call,
+            weight_decay=settings.weight_decay,
+            clip=settings.clip,
+            precision=settings.precision,
+            device=device,
         )
+        if self.world > 1 and not self.update.parallel:
+            raise ConfigError(
+                f"train: gradients of single tasks are made by one process, but {self.world} train; give "
+                f"surgery.kind=none, task_mode=joint and a balance without norms of gradients"
+            )
         self.generator = torch.Generator(device)
         self.steps = max(1, math.ceil(len(rows) / settings.batch))
         self.history: list[dict[str, float]] = []
@@ -96,7 +118,8 @@ class Engine:
         self._epoch, self._step = 0, 0
         self._losses: list[Tensor] = []  # of this epoch's steps, on the device
         self._checked = 0
-        self._parameters = trained
+        self.plan: Plan = plan or JointPlan(rows, self.steps, seed)
+        self._plan: list[Step] = []
         self._board: TensorBoard | None = None
 
     def run(self) -> None:
@@ -127,8 +150,9 @@ class Engine:
 
     def _train_epoch(self) -> None:
         self.objective.train()
-        order = epoch_order(self.rows, self.seed, self._epoch)
-        chunks = order.to(self.device).tensor_split(self.steps)
+        self._plan = self.plan(self._epoch)
+        moved = torch.cat([step.rows for step in self._plan]).to(self.device)  # one copy an epoch
+        chunks = torch.split(moved, [len(step.rows) for step in self._plan])
         if self.world > 1:
             chunks = tuple(chunk[self.rank :: self.world] for chunk in chunks)
         total = self.steps * self.settings.epochs
@@ -137,7 +161,7 @@ class Engine:
         look = first + 1
         for step in range(first, self.steps):
             factor = learning_rate_factor(self._epoch * self.steps + step, total, self.settings.warmup)
-            self._losses.append(self._train_step(chunks[step], factor * self.settings.lr))
+            self._losses.append(self._train_step(chunks[step], self._plan[step].hidden, factor * self.settings.lr))
             self._step = step + 1
             if self.stop and self.world == 1:
                 self._leave()
@@ -154,25 +178,23 @@ class Engine:
                     saved = now
         self._check_finite()
 
-    def _train_step(self, rows: Int[Tensor, " batch"], lr: float) -> Float[Tensor, ""]:
-        """One step, without a copy between host and device."""
+    def _train_step(self, rows: Int[Tensor, " batch"], hidden: tuple[str, ...], lr: float) -> Float[Tensor, ""]:
+        """One step."""
         batch = self.load(rows)
-        if self.settings.precision is None:
-            loss: Tensor = self._call(batch, self.generator)
-        else:
-            with torch.autocast(self.device.type, self.settings.precision):
-                loss = self._call(batch, self.generator)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self.settings.clip is not None:
-            nn.utils.clip_grad_norm_(self._parameters, self.settings.clip)
-        for group in self.optimiser.param_groups:
-            group["lr"] = lr
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
-        return loss.detach()
+        if hidden:
+            targets = {name: target for name, target in batch.targets.items() if name not in hidden}
+            batch = Batch(batch.inputs, targets, batch.index)
+        loss = self.update(batch, self.generator, lr)
+        settle = getattr(self.objective, "settle", None)
+        if settle is not None:
+            settle()
+        return loss
 
     def _close_epoch(self) -> None:
         entry: dict[str, float] = {"epoch": float(self._epoch), "loss": float(torch.stack(self._losses).mean())}
+        close = getattr(self.objective, "close_epoch", None)
+        if close is not None:
+            entry.update(close())
         better = True
         if self.validate is not None:
             self.objective.eval()
@@ -212,7 +234,7 @@ class Engine:
         if not bool(finite.all()):
             first = int((~finite).nonzero()[0])
             value, step = float(losses[first]), self._checked + first
-            chunk = epoch_order(self.rows, self.seed, self._epoch).tensor_split(self.steps)[step]
+            chunk = self._plan[step].rows
             raise DataError(
                 f"the loss must be finite, but is {value} in epoch {self._epoch}, step {step}, "
                 f"records {self.name_rows(chunk)}"
@@ -225,7 +247,7 @@ class Engine:
             return
         tensors = {
             **checkpoint.model_tensors(self.objective),
-            **checkpoint.optimiser_tensors(self.optimiser),
+            **self.update.tensors(),
             **checkpoint.random_tensors(self.generator),
             "losses": torch.stack(self._losses) if self._step else torch.zeros(0),
         }
@@ -253,7 +275,7 @@ class Engine:
             return False
         tensors, facts = checkpoint.load_tensors(self.folder / "last.safetensors")
         checkpoint.restore_model(self.objective, tensors)
-        checkpoint.restore_optimiser(self.optimiser, tensors)
+        self.update.restore(tensors)
         self._losses = list(tensors["losses"].to(self.device))
         self._checked = len(self._losses)
         self._epoch, self._step = facts["epoch"], facts["step"]
@@ -267,12 +289,3 @@ class Engine:
         self.save()
         assert self.stop is not None
         raise Interrupted(self.stop.signal)
-
-
-def _decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; biases, gains, embeddings of single tokens and other vectors do not."""
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]

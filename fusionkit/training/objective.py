@@ -1,69 +1,220 @@
 """What training minimises: every task's mean loss over labelled records, and what fusion operations add."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, distributed, nn
 
 from fusionkit.augment.mixup import Mixture, mix
+from fusionkit.core.errors import ConfigError
 from fusionkit.core.levels import Batch
 from fusionkit.fusion.model import FusionModel, Output
+from fusionkit.fusion.operation import LateFusion
+from fusionkit.heads.adversary import SUBJECT, SubjectAdversary
+from fusionkit.heads.soft_sharing import SoftSharing
 from fusionkit.heads.task import Task
+from fusionkit.losses.balancing.balance import Balance
+from fusionkit.losses.balancing.fixed import Fixed
+from fusionkit.training.update import Terms
 
 
 class TaskObjective(nn.Module):
     """Sum over tasks of weight times mean loss; a missing label counts exactly nothing.
 
     With a late node, every branch answers for itself and the branches' losses are averaged (they are trained as
-    independent classifiers); the merged decision adds its own loss only where the rule has weights to learn.
+    independent classifiers); the merged decision adds its own loss only where the rule has weights to learn. A late
+    node with an objective of its own (`LateFusion.loss`) trains branches and merged decision by that.
     Streams that an intermediate operation lets learn by themselves add their losses, each times its weight.
+
+    Training weighs the tasks by ``balance`` on top of their own weights, and adds what ties trunks together
+    (`SoftSharing`) and the subject adversary; validation sees none of these, so that its losses compare.
 
     Args:
         model: the fusion model.
         tasks: the tasks, fitted to the training labels.
         weights: weight of each task.
         mixup: alpha of `mix`, which mixes training batches; 0 leaves them as they are.
+        balance: weighs the tasks' losses in training; by default `Fixed`.
+        adversary: guesses the subject, named by the target `SUBJECT`.
     """
 
+    task_weights: Tensor
+
     def __init__(
-        self, model: FusionModel, tasks: Mapping[str, Task], weights: Mapping[str, float], *, mixup: float = 0.0
+        self,
+        model: FusionModel,
+        tasks: Mapping[str, Task],
+        weights: Mapping[str, float],
+        *,
+        mixup: float = 0.0,
+        balance: Balance | None = None,
+        adversary: SubjectAdversary | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.tasks = dict(tasks)
         self.weights = dict(weights)
         self.mixup = mixup
+        self.balance = balance if balance is not None else Fixed([task.outcome for task in tasks.values()])
+        self.adversary = adversary
         self.learned = {
             name for name, merge in model.merges.items() if any(p.requires_grad for p in merge.parameters())
         }
+        weight = torch.tensor([self.weights.get(name, 1.0) for name in self.tasks])
+        self.register_buffer("task_weights", weight, persistent=False)
+        self._last: list[nn.Parameter] | None = None
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Float[Tensor, ""]:
         """The loss of one batch; ``generator`` is for training alone."""
-        if generator is None or not self.mixup:
+        if generator is None:
             return self.combine(self.model(batch.inputs, generator), batch.targets)
-        mixture = mix(batch.inputs, self.mixup, generator)
-        return self.combine(self.model(mixture.inputs, generator), batch.targets, mixture)
+        tasks, _, auxiliary = self.terms(batch, generator)
+        return auxiliary + tasks.sum()
 
-    def combine(
-        self, output: Output, targets: Mapping[str, Tensor], mixture: Mixture | None = None
-    ) -> Float[Tensor, ""]:
-        """The loss of an output that was computed before, of records as they are or of a mixture of them."""
-        total = output.auxiliary
+    def terms(self, batch: Batch, generator: torch.Generator | None = None) -> Terms:
+        """What training adds up for one batch, task by task."""
+        inputs, mixture = batch.inputs, None
+        if generator is not None and self.mixup:
+            mixture = mix(batch.inputs, self.mixup, generator)
+            inputs = mixture.inputs
+        output = self.model(inputs, generator)
+        losses, labelled, auxiliary = self.losses(output, batch.targets, mixture)
+        terms = self.balance(losses, labelled)
+        if self.balance.training and torch.is_grad_enabled():
+            self.balance.learn(losses, labelled, self._norms)
+        for part in self.model.modules():
+            if isinstance(part, SoftSharing):
+                auxiliary = auxiliary + part.distance()
+        if self.adversary is not None:
+            auxiliary = auxiliary + self._guess(self.adversary, output, batch.targets[SUBJECT], mixture)
+        return Terms(self.task_weights * terms, labelled, auxiliary)
+
+    def combine(self, output: Output, targets: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+        """The loss of an output that was computed before, by the tasks' own weights."""
+        losses, _, auxiliary = self.losses(output, targets)
+        return auxiliary + (self.task_weights * losses).sum()
+
+    def losses(self, output: Output, targets: Mapping[str, Tensor], mixture: Mixture | None = None) -> Terms:
+        """Every task's mean loss without weights, of records as they are or of a mixture of them.
+
+        A task without targets has loss 0, and no gradient reaches what is its own.
+        """
+        found, labelled = [], []
         for name, task in self.tasks.items():
-            target = targets[name]
-            merged = name in self.model.merges
-            if not merged or name in self.learned:
-                loss = _mean(*_loss(task, output.decisions[name].float(), target, mixture))
-                total = total + self.weights[name] * loss
-            parts = [(part, own[name], 1 / len(output.branches)) for part, own in output.branches.items() if merged]
-            parts += [
-                (part, own[name], self.model.stream_weights[part]) for part, own in output.alone.items() if name in own
-            ]
-            for part, decision, share in parts:
-                loss = _mean(*_loss(task, decision.float(), target, mixture, output.seen[part]))
-                total = total + self.weights[name] * share * loss
-        return total
+            loss = output.auxiliary.new_zeros(())
+            here = torch.zeros((), dtype=torch.bool, device=loss.device)
+            for share, (part, weight) in (
+                self._parts(name, task, output, targets[name], mixture) if name in targets else ()
+            ):
+                mean, weight = _mean(part, weight)
+                loss, here = loss + share * mean, here | (weight > 0)
+            found.append(loss)
+            labelled.append(here)
+        return Terms(torch.stack(found), torch.stack(labelled), output.auxiliary)
+
+    def _parts(
+        self, name: str, task: Task, output: Output, target: Tensor, mixture: Mixture | None
+    ) -> Iterator[tuple[float, tuple[Float[Tensor, ""], Float[Tensor, ""]]]]:
+        """Shares in a task's loss: each with the sums of losses and of weights."""
+        for part, own in output.alone.items():
+            if name in own:
+                share = self.model.stream_weights[part]
+                yield share, _loss(task, own[name].float(), target, mixture, output.seen[part])
+        merged = name in self.model.merges
+        merge = cast(LateFusion, self.model.merges[name]) if merged else None
+        if merge is not None and getattr(merge, "own_loss", False):
+            if torch.is_grad_enabled():
+                yield 1.0, _late_loss(merge, name, output, target, mixture)
+            else:  # epochs compare by the merged decision alone: the objective itself is annealed
+                yield 1.0, _loss(task, output.decisions[name].float(), target, mixture)
+            return
+        if not merged or name in self.learned:
+            yield 1.0, _loss(task, output.decisions[name].float(), target, mixture)
+        for part, own in output.branches.items() if merged else ():
+            share = 1 / len(output.branches)
+            yield share, _loss(task, own[name].float(), target, mixture, output.seen[part])
+
+    def settle(self) -> None:
+        """Hear that the optimiser made its step."""
+        self.balance.settle()
+
+    def close_epoch(self) -> dict[str, float]:
+        """Hear that an epoch ended; the tasks' weights that it ends with, where they are not fixed."""
+        for merge in self.model.merges.values():
+            if isinstance(merge, LateFusion):
+                merge.close_epoch()
+        self.balance.close_epoch()
+        if isinstance(self.balance, Fixed):
+            return {}
+        return {
+            f"weight_{name}": value for name, value in zip(self.tasks, self.balance.weights().tolist(), strict=True)
+        }
+
+    def _norms(self, losses: Float[Tensor, " task"]) -> Float[Tensor, " task"]:
+        """Norms of the gradients of losses in the last shared layers."""
+        if self._last is None:
+            self._last = _reached(last_layers(self.model), losses.sum())
+        norms = []
+        for loss in losses.unbind():
+            found = torch.autograd.grad(loss, self._last, retain_graph=True, allow_unused=True)
+            squares = [part.square().sum() for part in found if part is not None]
+            norms.append(torch.stack(squares).sum().sqrt() if squares else torch.zeros_like(loss))
+        return torch.stack(norms)
+
+    def _guess(
+        self, adversary: SubjectAdversary, output: Output, target: Tensor, mixture: Mixture | None
+    ) -> Float[Tensor, ""]:
+        """The adversary's weight times its mean loss over the readouts that heads read."""
+        total = output.auxiliary.new_zeros(())
+        guesses = adversary(output.readouts)
+        for name, guess in guesses.items():
+            total = total + _mean(*_loss(adversary.task, guess, target, mixture, output.seen.get(name)))[0]
+        return adversary.weight * total / max(len(guesses), 1)
+
+
+def last_layers(model: FusionModel) -> list[list[nn.Parameter]]:
+    """For every stream that heads read, the weight matrices of what makes it: an encoder, or else an operation.
+
+    Where an operation has none, those of its inputs are taken.
+    """
+    nodes = {node.name: node for node in model.graph.nodes}
+
+    def behind(name: str) -> list[list[nn.Parameter]]:
+        for parts in (model.encoders, model.operations):
+            if name in parts:
+                matrices = [p for p in parts[name].parameters() if p.requires_grad and p.ndim >= 2]
+                if matrices:
+                    return [matrices]
+        return [found for one in (nodes[name].inputs if name in nodes else ()) for found in behind(one)]
+
+    return [matrices for name in (*model.branch_heads, *model.heads) for matrices in behind(name)]
+
+
+def _reached(layers: list[list[nn.Parameter]], loss: Float[Tensor, ""]) -> list[nn.Parameter]:
+    """The last matrix of each stream that the loss reaches."""
+    last: list[nn.Parameter] = []
+    for matrices in layers:
+        found = torch.autograd.grad(loss, matrices, retain_graph=True, allow_unused=True)
+        reached = [matrix for matrix, part in zip(matrices, found, strict=True) if part is not None]
+        last += [matrix for matrix in reached[-1:] if not any(matrix is other for other in last)]
+    if not last:
+        raise ConfigError("train.balance: gradnorm needs a weight matrix that the tasks share, but there is none")
+    return last
+
+
+def _late_loss(
+    merge: LateFusion, name: str, output: Output, target: Tensor, mixture: Mixture | None
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """As `_loss`, by the objective that a late node brings."""
+    decisions = torch.stack([own[name] for own in output.branches.values()]).float()
+    present = torch.stack([output.seen[part] for part in output.branches])
+    loss, weight = merge.loss(decisions, present, target)
+    if mixture is None:
+        return loss, weight
+    other, other_weight = merge.loss(decisions, present, target[mixture.partner])
+    return torch.lerp(other, loss, mixture.share), torch.lerp(other_weight, weight, mixture.share)
 
 
 def _loss(
@@ -83,11 +234,14 @@ def _hide(target: Tensor, seen: Bool[Tensor, " batch"]) -> Tensor:
     return torch.where(here, target, torch.full_like(target, torch.nan))
 
 
-def _mean(loss: Float[Tensor, ""], weight: Float[Tensor, ""]) -> Float[Tensor, ""]:
-    """Mean over all processes' labelled records, scaled so that averaging gradients over processes is exact."""
+def _mean(loss: Float[Tensor, ""], weight: Float[Tensor, ""]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Mean over all processes' labelled records, scaled so that averaging gradients over processes is exact.
+
+    The weight that comes back is that of all processes.
+    """
     world = 1
     if distributed.is_available() and distributed.is_initialized() and torch.is_grad_enabled():
         world = distributed.get_world_size()
         weight = weight.detach().clone()
         distributed.all_reduce(weight)
-    return loss * world / weight.clamp_min(1e-12)
+    return loss * world / weight.clamp_min(1e-12), weight

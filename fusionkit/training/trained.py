@@ -13,7 +13,6 @@ from fusionkit.recipe.sections import Recipe
 from fusionkit.training.arm import FUSED, arms
 from fusionkit.training.checkpoint import load_tensors, restore_model
 from fusionkit.training.fold import PREDICTIONS, load_result
-from fusionkit.training.objective import TaskObjective
 from fusionkit.training.run import Run
 
 
@@ -52,5 +51,6 @@ def load_trained(run: Run, fold: int, arm: str = FUSED, device: torch.device | N
         tasks[name].restore(state)
     model = build_model(recipe, modalities, stored, tasks)
     tensors, _ = load_tensors(folder / "best.safetensors")
-    restore_model(TaskObjective(model, tasks, {}), tensors)
+    kept = "model.model."  # the objective's model, not what only trained it
+    restore_model(model, {f"model.{n.removeprefix(kept)}": x for n, x in tensors.items() if n.startswith(kept)})
     return Trained(recipe, model.to(device or torch.device("cpu")).eval(), modalities, tasks, stored)

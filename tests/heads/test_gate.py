@@ -28,8 +28,8 @@ def four_tasks():
 def test_a_linear_head_behind_a_gate_is_a_head_per_task_with_factorised_weights():
     r"""y = w^T (h * g) = (w * g)^T h."""
     gate = TaskGate(6, 3)
-    with torch.no_grad():
-        gate.embedding.normal_()
+    for row in gate.embedding:
+        nn.init.normal_(row)
     w, h = torch.randn(6), torch.randn(4, 6)
     for task in range(3):
         g = torch.sigmoid(gate.embedding[task])
@@ -37,13 +37,13 @@ def test_a_linear_head_behind_a_gate_is_a_head_per_task_with_factorised_weights(
 
 
 def test_gates_start_open():
-    share = TaskGate(100, 2).embedding.sigmoid()
-    assert ((share > 0.87) & (share < 0.89)).all()
+    for row in TaskGate(100, 2).embedding:
+        assert ((row.sigmoid() > 0.87) & (row.sigmoid() < 0.89)).all()
 
 
 def test_an_embedding_of_zero_lets_half_through():
     gate = TaskGate(3, 1)
-    nn.init.zeros_(gate.embedding)
+    nn.init.zeros_(gate.embedding[0])
     torch.testing.assert_close(gate(torch.ones(1, 3), 0), torch.full((1, 3), 0.5))
 
 
@@ -54,11 +54,36 @@ def test_every_task_answers_in_its_form():
 
 
 def test_tasks_have_gates_of_their_own():
-    """The gradient of one task's answer reaches its own gate row and no other."""
+    """The gradient of one task's answer reaches its own gate and head, and no other."""
     module = TaskHeads(8, four_tasks())
     module(torch.randn(5, 8))["level"][:, 0].sum().backward()
-    rows = module.gate.embedding.grad.abs().sum(1)
-    assert (rows > 0).tolist() == [False, False, True, False, False]
+    assert [row.grad is not None for row in module.gate.embedding] == [False, False, True, False, False]
+    reached = [any(p.grad is not None for p in head.parameters()) for head in module.heads]
+    assert reached == [False, False, True, False, False]
+
+
+def test_the_notebooks_gate_has_its_sigmoid_on_the_features():
+    gate = TaskGate(6, 3, "notebook")
+    assert all((row.abs() < 0.05).all() for row in gate.embedding)
+    h = torch.randn(4, 6)
+    for task, row in enumerate(gate.embedding):
+        nn.init.normal_(row)
+        squashed = torch.sigmoid(h @ gate.features.weight.T + gate.features.bias)
+        torch.testing.assert_close(gate(h, task), row * squashed)
+    nn.init.zeros_(gate.features.weight)
+    nn.init.zeros_(gate.features.bias)
+    nn.init.ones_(gate.embedding[0])
+    torch.testing.assert_close(gate(h, 0), torch.full((4, 6), 0.5))
+
+
+@pytest.mark.parametrize(("said", "meant"), [(True, "sigmoid"), (False, "none"), ("none", "none")])
+def test_true_and_false_name_forms_of_the_gate(said, meant):
+    torch.manual_seed(1)
+    one = TaskHeads(8, four_tasks(), gate=said)
+    torch.manual_seed(1)
+    other = TaskHeads(8, four_tasks(), gate=meant)
+    assert one.state_dict().keys() == other.state_dict().keys() and (one.gate is None) == (meant == "none")
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
 
 
 def test_without_the_gate_there_are_plain_heads():
@@ -92,17 +117,18 @@ def test_weights_round_trip_and_every_parameter_learns():
 class Answer(nn.Module):
     """Readout and heads as one graph."""
 
-    def __init__(self):
+    def __init__(self, **options):
         super().__init__()
-        self.heads = TaskHeads(8, four_tasks(), dropout=0.1)
+        self.heads = TaskHeads(8, four_tasks(), dropout=0.1, **options)
 
     def forward(self, values, mask, present):
         return self.heads(pool(Tokens(values, mask, present)))
 
 
 @pytest.mark.filterwarnings("ignore:# The axis name:UserWarning", "ignore:.*LeafSpec:FutureWarning")
-def test_onnx_answers_as_torch_does_for_any_batch_and_length_and_at_extremes():
-    model = Answer().eval()
+@pytest.mark.parametrize("options", [{}, {"gate": "notebook", "sharing": "soft"}, {"sharing": "mixture_of_experts"}])
+def test_onnx_answers_as_torch_does_for_any_batch_and_length_and_at_extremes(options):
+    model = Answer(**options).eval()
     example = (torch.randn(3, 4, 8), torch.rand(3, 4) > 0.5, torch.tensor([True, False, True]))
     batch, token = torch.export.Dim("batch"), torch.export.Dim("token")
     shapes = {"values": {0: batch, 1: token}, "mask": {0: batch, 1: token}, "present": {0: batch}}

@@ -1,0 +1,171 @@
+"""Train one model on some records, as a recipe says."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fusionkit.core import registry
+from fusionkit.core.errors import DataError
+from fusionkit.core.modality import Array, Modality
+from fusionkit.data.loading import Loader
+from fusionkit.data.records import Records
+from fusionkit.fusion.model import FusionModel
+from fusionkit.heads.adversary import SUBJECT, SubjectAdversary
+from fusionkit.heads.task import Task
+from fusionkit.recipe.build import build_model
+from fusionkit.recipe.sections import Choice, Recipe
+from fusionkit.training.device import pick_precision
+from fusionkit.training.engine import Engine, Settings
+from fusionkit.training.interruption import StopRequest
+from fusionkit.training.listener import Listener
+from fusionkit.training.material import Material
+from fusionkit.training.objective import TaskObjective
+from fusionkit.training.order import derive_seed
+from fusionkit.training.plan import Plan, RandomTaskPlan
+from fusionkit.training.update import JointUpdate, PerTaskUpdate, SurgeryUpdate, Update
+from fusionkit.training.validation import Validation
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train on.
+
+    Attributes:
+        recipe: of the arm.
+        material: the study, its features and statistics.
+        modalities: the sensors, fitted to the training records.
+        tasks: fitted likewise.
+        targets: of every record, by task.
+        train: rows that train.
+        validation: rows that choose the epoch; none takes the last.
+        folder: where checkpoints go.
+        seed: of weights and order.
+    """
+
+    recipe: Recipe
+    material: Material
+    modalities: dict[str, Modality]
+    tasks: dict[str, Task]
+    targets: dict[str, Array]
+    train: Array
+    validation: Array
+    folder: Path
+    seed: int
+
+
+def train_model(
+    job: Job,
+    *,
+    listener: Listener,
+    stop: StopRequest | None = None,
+    prepare: Callable[[FusionModel], None] = lambda model: None,
+) -> tuple[FusionModel, Loader, int]:
+    """Train a model, from its last checkpoint if there is one; at its best epoch, with a loader and that epoch's number.
+
+    Args:
+        job: what to train on.
+        listener: hears of every epoch.
+        stop: a request to save and leave.
+        prepare: called with the model before a training begins, after what is fitted is fitted.
+    """
+    recipe, material, settings = job.recipe, job.material, job.recipe.train
+    torch.manual_seed(derive_seed("weights", job.seed))
+    model = build_model(recipe, job.modalities, material.stored, job.tasks).to(material.device)
+    targets, steps = dict(job.targets), max(1, math.ceil(len(job.train) / settings.batch))
+    adversary = None
+    if recipe.heads.adversary is not None:
+        targets[SUBJECT], adversary = _adversary(job, model, steps, recipe.heads.adversary.weight)
+    loader = material.loader(recipe, job.modalities, targets)
+    if not (job.folder / "last.safetensors").exists():
+        chunks = torch.split(torch.from_numpy(job.train), loader.chunk)
+        generator = torch.Generator().manual_seed(derive_seed("fit", job.seed))
+        model.fit(lambda: (loader.batch(chunk) for chunk in chunks), generator)
+        prepare(model)
+    balance = settings.balance or Choice(kind="fixed")
+    outcomes = [task.outcome for task in job.tasks.values()]
+    objective = TaskObjective(
+        model,
+        job.tasks,
+        {name: entry.weight for name, entry in recipe.tasks.items()},
+        mixup=settings.mixup,
+        balance=registry.balancing.build(balance.kind, balance.options, outcomes),
+        adversary=adversary,
+    ).to(material.device)
+    named = partial(_name_rows, material.study.records)
+    validate = None
+    if len(job.validation):
+        validate = Validation(objective, loader, job.validation, targets, settings.monitor, named)
+    engine = Engine(
+        objective,
+        loader.batch,
+        torch.from_numpy(job.train),
+        Settings(
+            epochs=settings.epochs,
+            batch=settings.batch,
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+            warmup=settings.warmup,
+            clip=settings.clip or None,
+            patience=settings.patience,
+            checkpoint_seconds=settings.checkpoint_seconds,
+            precision=pick_precision(settings.precision, material.device),
+        ),
+        seed=job.seed,
+        device=material.device,
+        folder=job.folder,
+        validate=validate,
+        progress=listener.step,
+        on_epoch=listener.epoch,
+        stop=stop,
+        name_rows=named,
+        plan=_plan(job, steps),
+        update=_update(recipe),
+    )
+    engine.run()
+    engine.load_best()
+    return model, loader, engine.best_epoch
+
+
+def _adversary(job: Job, model: FusionModel, steps: int, weight: float) -> tuple[Array, SubjectAdversary]:
+    """The target that names training subjects, NaN for all other records, and the head that guesses it."""
+    subject = np.asarray(job.material.study.records.subject)
+    names = sorted(set(subject[job.train].tolist()))
+    if len(names) < 2:
+        raise DataError(f"heads.adversary: training must have two subjects or more, but has {names}")
+    target = np.full(len(subject), np.nan, dtype=np.float32)
+    target[job.train] = np.searchsorted(names, subject[job.train])
+    readouts = [*model.branch_heads, *model.heads]
+    steps *= job.recipe.train.epochs
+    made = SubjectAdversary(readouts, job.recipe.graph.dim, names, steps=steps, weight=weight)
+    return target, made
+
+
+def _plan(job: Job, steps: int) -> Plan | None:
+    """One random task a step, where the recipe wants that."""
+    if job.recipe.train.task_mode != "random":
+        return None
+    labelled = {}
+    for name in job.tasks:
+        missing = np.isnan(job.targets[name][job.train]).reshape(len(job.train), -1).any(1)
+        labelled[name] = torch.from_numpy(job.train[~missing])
+    return RandomTaskPlan(labelled, job.recipe.train.batch, steps, job.seed, job.recipe.train.task_power)
+
+
+def _update(recipe: Recipe) -> Callable[..., Update]:
+    """What makes a step."""
+    chosen = recipe.train.surgery
+    if recipe.train.task_mode == "per_task_step":
+        return partial(PerTaskUpdate, tasks=list(recipe.tasks))
+    if chosen is not None and chosen.kind != "none":
+        return partial(SurgeryUpdate, surgery=registry.surgery.build(chosen.kind, chosen.options))
+    return JointUpdate
+
+
+def _name_rows(records: Records, rows: Tensor) -> str:
+    return ", ".join(records.id[row] for row in rows[:8].tolist()) + (", ..." if len(rows) > 8 else "")

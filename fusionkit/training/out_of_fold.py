@@ -1,0 +1,127 @@
+"""Decisions about training records by branches that never saw them: what a meta-classifier learns from."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fusionkit.core.errors import DataError
+from fusionkit.core.levels import Decision
+from fusionkit.core.modality import Array, Modality
+from fusionkit.evaluation.predict import outputs
+from fusionkit.fusion.model import FusionModel
+from fusionkit.fusion.operation import Fittable, LateFusion, TrainingBatch
+from fusionkit.training.checkpoint import load_tensors, save_tensors
+from fusionkit.training.fitting import Job, train_model
+from fusionkit.training.interruption import StopRequest
+from fusionkit.training.listener import Listener
+from fusionkit.training.order import derive_seed
+from fusionkit.training.parallel import is_leader, wait
+
+HELD_OUT = "held_out.safetensors"
+
+
+class _Steps(Listener):
+    """Tells of steps alone: epochs of an inner training are none of the run's."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.step = listener.step  # type: ignore[method-assign]
+
+
+def inner_parts(rows: Array, groups: Array, folds: int, seed: int) -> list[Array]:
+    """Training rows in parts of whole groups, of about as many groups each; fewer parts where groups are few.
+
+    Args:
+        rows: the training rows.
+        groups: the group of every record of the study.
+        folds: how many parts are wanted.
+        seed: of which groups go together.
+
+    Raises:
+        DataError: there is one group, which leaves nothing to train on.
+    """
+    names = np.unique(groups[rows])
+    if len(names) < 2:
+        raise DataError(
+            f"fusion: stacking needs two training groups or more to cut inner folds from, but has {len(names)}"
+        )
+    shuffled = np.random.default_rng(seed).permutation(names)
+    return [rows[np.isin(groups[rows], part)] for part in np.array_split(shuffled, min(folds, len(names)))]
+
+
+def fit_out_of_fold(
+    model: FusionModel,
+    job: Job,
+    fit_modalities: Callable[[Job], dict[str, Modality]],
+    *,
+    listener: Listener,
+    stop: StopRequest | None = None,
+) -> None:
+    """Fit late operations that want decisions about records which no branch has seen.
+
+    The training groups are cut into parts; for each, branches are trained on the others, exactly as the model itself
+    will be (validation chooses the epoch), and decide about it. No decision about a validation or test record is
+    used. An inner training is resumed after a kill, a finished one is read from disk.
+
+    Args:
+        model: whose late operations are fitted.
+        job: what the model will train on.
+        fit_modalities: gives the sensors of an inner training, fitted to its records alone.
+        listener: hears of steps.
+        stop: a request to save and leave.
+    """
+    merges = {name: cast(LateFusion, merge) for name, merge in model.merges.items()}
+    folds = max((merge.held_out for merge in merges.values()), default=0)
+    if not folds:
+        return
+    groups = job.material.study.records.group(job.recipe.data.split.by)
+    parts = inner_parts(job.train, groups, folds, derive_seed("inner", job.seed))
+    found = [_decide(job, number, part, fit_modalities, listener, stop) for number, part in enumerate(parts)]
+    rows = torch.from_numpy(np.concatenate(parts))
+    whole = {name: torch.cat([tensors[name] for tensors in found]) for name in found[0]}
+    for task, merge in merges.items():
+        if not isinstance(merge, Fittable):
+            continue
+        target = torch.from_numpy(job.targets[task]).float()[rows]
+        target = target[:, None] if task in model.value_tasks and target.ndim == 1 else target
+        batch = TrainingBatch(
+            {branch: Decision(whole[f"{task}|{branch}"], whole[f"seen|{branch}"]) for branch in merge.inputs},
+            {task: target},
+        )
+        with torch.no_grad():
+            merge.cpu().fit(partial(iter, [batch]), torch.Generator().manual_seed(derive_seed("meta", job.seed)))
+            merge.to(job.material.device)
+
+
+def _decide(
+    job: Job,
+    number: int,
+    part: Array,
+    fit_modalities: Callable[[Job], dict[str, Modality]],
+    listener: Listener,
+    stop: StopRequest | None,
+) -> dict[str, Tensor]:
+    """Decisions of one inner training about its own part, by ``task|branch``, and ``seen|branch``."""
+    folder = job.folder / f"inner-{number}"
+    if not (folder / HELD_OUT).exists():
+        inner = replace(
+            job, train=np.setdiff1d(job.train, part), folder=folder, seed=derive_seed("inner", job.seed, number)
+        )
+        inner = replace(inner, modalities=fit_modalities(inner))
+        model, loader, _ = train_model(inner, listener=_Steps(listener), stop=stop)
+        answers = outputs(model, loader, part)
+        tensors = {
+            f"{task}|{branch}": torch.cat([answer.branches[branch][task] for answer in answers])
+            for branch in answers[0].branches
+            for task in model.merges
+        }
+        for branch in answers[0].branches:
+            tensors[f"seen|{branch}"] = torch.cat([answer.seen[branch] for answer in answers])
+        if is_leader():
+            save_tensors(folder / HELD_OUT, tensors, {"rows": part.tolist()})
+        wait()
+    return load_tensors(folder / HELD_OUT)[0]
