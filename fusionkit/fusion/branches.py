@@ -8,7 +8,7 @@ from functools import reduce
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from fusionkit.core.errors import ConfigError
@@ -108,40 +108,44 @@ def last_real(values: Float[Tensor, "*rows step dim"], mask: Bool[Tensor, "*rows
     return (chosen[..., None, :] @ values).squeeze(-2)
 
 
-def masked_softmax(scores: Float[Tensor, "*rows key"], mask: Bool[Tensor, "... key"]) -> Float[Tensor, "*rows key"]:
-    """Softmax over the keys that ``mask`` shows; all zeros where it shows none."""
-    weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1)
+def masked_softmax(
+    scores: Float[Tensor, "*rows key"], mask: Bool[Tensor, "... key"], axis: int = -1
+) -> Float[Tensor, "*rows key"]:
+    """Softmax over the keys that ``mask`` shows; all zeros where it shows none. Keys lie along ``axis``."""
+    weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(axis)
     return weights.masked_fill(~mask, 0.0)
 
 
-def rotate(x: Float[Tensor, "*rows step width"]) -> Float[Tensor, "*rows step width"]:
+def rotate(x: Float[Tensor, "*rows step width"], start: int | Tensor = 0) -> Float[Tensor, "*rows step width"]:
     r"""Turn each pair of numbers by an angle that grows with the step (rotary position).
 
     Entries k and k + width/2 of step t turn by :math:`t \cdot 10000^{-2k / width}`, so that products of two
-    steps depend on their distance only. At step 0 nothing turns.
+    steps depend on their distance only. At step 0 nothing turns. The first step is number ``start``.
 
     Reference:
         Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", Neurocomputing 568, 2024.
     """
     half = x.shape[-1] // 2
-    angle = _angles(x.shape[-2], half, x)
+    angle = _angles(x.shape[-2], half, x, start)
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     first, second = x[..., :half], x[..., half:]
     return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
 
 
-def sinusoid(steps: int, dim: int, like: Tensor) -> Float[Tensor, "{steps} {dim}"]:
+def sinusoid(steps: int, dim: int, like: Tensor, start: int | Tensor = 0) -> Float[Tensor, "{steps} {dim}"]:
     """Sines, then cosines, of the steps at falling frequencies: step 0 is zeros, then ones.
+
+    The first step is number ``start``.
 
     Reference:
         Vaswani et al., "Attention Is All You Need", NeurIPS 2017.
     """
-    angle = _angles(steps, (dim + 1) // 2, like)
+    angle = _angles(steps, (dim + 1) // 2, like, start)
     return torch.cat([angle.sin(), angle.cos()], -1)[:, :dim].to(like.dtype)
 
 
-def _angles(steps: int, half: int, like: Tensor) -> Float[Tensor, "{steps} {half}"]:
-    position = torch.arange(steps, device=like.device, dtype=torch.float32)
+def _angles(steps: int, half: int, like: Tensor, start: int | Tensor) -> Float[Tensor, "{steps} {half}"]:
+    position = torch.arange(steps, device=like.device, dtype=torch.float32) + start
     frequency = 10000 ** (-torch.arange(half, device=like.device, dtype=torch.float32) / half)
     return position[:, None] * frequency
 
@@ -185,17 +189,57 @@ class CausalAttention(nn.Module):
         self, x: Float[Tensor, "branch batch step dim"], mask: Bool[Tensor, "branch batch step"]
     ) -> Float[Tensor, "branch batch step dim"]:
         """What each step gathers from the past of its own branch."""
-        split = self.qkv(x).reshape(*x.shape[:3], -1, self.width).transpose(2, 3)  # branch batch head step width
-        query, key, value = split.split((self.heads, self.groups, self.groups), 2)
-        if self.rotary:
-            query, key = rotate(query), rotate(key)
-        query = query.reshape(*x.shape[:2], self.groups, -1, x.shape[2], self.width)
-        scores = query @ key[:, :, :, None].transpose(-1, -2) * self.width**-0.5
+        query, key, value = self._project(x, 0)
         steps = torch.arange(x.shape[2], device=x.device)
         past = steps[:, None] >= steps
-        weights = masked_softmax(scores, (mask[:, :, None] & past)[:, :, None, None])
-        mixed = (weights @ value[:, :, :, None]).flatten(2, 3).transpose(2, 3).flatten(3)
-        gathered: Tensor = self.out(mixed)
+        return self._gather(query, key, value, mask[:, :, None] & past)
+
+    def step(
+        self,
+        x: Float[Tensor, "branch batch 1 dim"],
+        past: tuple[Tensor, Tensor],
+        mask: Bool[Tensor, "branch batch memory"],
+        number: Int[Tensor, ""],
+    ) -> tuple[Float[Tensor, "branch batch 1 dim"], tuple[Tensor, Tensor]]:
+        """What step ``number`` gathers, and the memory with it.
+
+        Args:
+            x: the step alone.
+            past: keys and values (branch, batch, group, memory, width); step n lies at n modulo the memory's length.
+            mask: which places of the memory are real, this step's own included.
+            number: how many steps came before.
+        """
+        query, *new = self._project(x, number)
+        here = (torch.arange(mask.shape[2], device=x.device) == number % mask.shape[2])[:, None]
+        key, value = (torch.where(here, one, old) for one, old in zip(new, past, strict=True))
+        return self._gather(query, key, value, mask[:, :, None]), (key, value)
+
+    def _project(
+        self, x: Float[Tensor, "branch batch step dim"], start: int | Tensor
+    ) -> tuple[Float[Tensor, "branch batch head step width"], ...]:
+        """Queries by head, keys and values by group; the first step is number ``start``."""
+        split = self.qkv(x).reshape(*x.shape[:3], -1, self.width).transpose(2, 3)
+        turned, value = split.split((self.heads + self.groups, self.groups), 2)
+        if self.rotary:
+            turned = rotate(turned, start)
+        query, key = turned.split((self.heads, self.groups), 2)
+        return query, key, value
+
+    def _gather(
+        self,
+        query: Float[Tensor, "branch batch head query width"],
+        key: Float[Tensor, "branch batch group step width"],
+        value: Float[Tensor, "branch batch group step width"],
+        seen: Bool[Tensor, "branch batch query step"],
+    ) -> Float[Tensor, "branch batch query dim"]:
+        """Attend; queries of a group lie in one row after the keys, where a softmax over few keys is fast."""
+        branches, batch, _, steps, width = query.shape
+        grouped = query.reshape(branches * batch * self.groups, -1, width)
+        scores = torch.bmm(key.flatten(0, 2), grouped.transpose(1, 2)) * width**-0.5
+        split = scores.reshape(branches, batch, self.groups, key.shape[3], -1, steps)
+        weights = masked_softmax(split, seen.transpose(2, 3)[:, :, None, :, None], axis=3).reshape(scores.shape)
+        mixed = torch.bmm(weights.transpose(1, 2), value.flatten(0, 2)).reshape(query.shape)
+        gathered: Tensor = self.out(mixed.transpose(2, 3).flatten(3))
         return gathered
 
 
@@ -325,11 +369,34 @@ class BranchLSTM(nn.Module):
         hidden = cell = torch.zeros_like(x[:, :, 0])
         states = []
         for step in range(x.shape[2]):
-            gates = driven[:, :, step] + torch.bmm(hidden, self.recurrent)
-            enter, keep, new, leave = gates.chunk(4, -1)
-            updated = keep.sigmoid() * cell + enter.sigmoid() * new.tanh()
-            real = mask[:, :, step, None]
-            cell = torch.where(real, updated, cell)
-            hidden = torch.where(real, leave.sigmoid() * updated.tanh(), hidden)
+            hidden, cell = self._advance(driven[:, :, step], hidden, cell, mask[:, :, step, None])
             states.append(hidden)
         return torch.stack(states, 2)
+
+    def step(
+        self,
+        x: Float[Tensor, "branch batch 1 dim"],
+        past: tuple[Tensor, Tensor],
+        real: Bool[Tensor, "branch batch"],
+    ) -> tuple[Float[Tensor, "branch batch 1 dim"], tuple[Tensor, Tensor]]:
+        """The hidden state after one more step, and what the next one needs.
+
+        Args:
+            x: the step alone.
+            past: hidden state and cell (branch, batch, dim); zeros before the first step.
+            real: whether the step is.
+        """
+        hidden, cell = self._advance(self.input(x)[:, :, 0], *past, real[..., None])
+        return hidden[:, :, None], (hidden, cell)
+
+    def _advance(
+        self,
+        driven: Float[Tensor, "branch batch gates"],
+        hidden: Float[Tensor, "branch batch dim"],
+        cell: Float[Tensor, "branch batch dim"],
+        real: Bool[Tensor, "branch batch 1"],
+    ) -> tuple[Float[Tensor, "branch batch dim"], Float[Tensor, "branch batch dim"]]:
+        enter, keep, new, leave = (driven + torch.bmm(hidden, self.recurrent)).chunk(4, -1)
+        updated = keep.sigmoid() * cell + enter.sigmoid() * new.tanh()
+        hidden = torch.where(real, leave.sigmoid() * updated.tanh(), hidden)
+        return hidden, torch.where(real, updated, cell)

@@ -112,9 +112,11 @@ class MulT(IntermediateFusion):
             states = block(states, heard, source)
         beside = self.cross_norm(states).unflatten(0, (len(clean), -1))
         memory = beside.permute(0, 2, 3, 1, 4).flatten(3)
-        for block in self.memory:
+        for block in self.memory[:-1]:
             memory = block(memory, mask)
-        last = last_real(self.memory_norm(memory), mask)  # branch batch width
+        last = last_real(memory, mask)[:, :, None]  # nothing reads the others, so the last block makes no more
+        last = self.memory_norm(self.memory[-1](last, mask, memory))[:, :, 0]
+        last = torch.where(mask.any(2)[..., None], last, torch.zeros_like(last))
         joined = last.transpose(0, 1).flatten(1)
         joined = joined + self.residual(self.dropout(F.relu(self.hidden(joined))))
         tokens = self.out(joined.unflatten(1, (len(clean), -1)).transpose(0, 1))

@@ -1,15 +1,15 @@
 """RCFT: causal updates through time within each branch, attention across branches at each time step, repeated."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from fusionkit.core.levels import Tokens, scrub
+from fusionkit.core.levels import Tokens, pool, scrub
 from fusionkit.core.registry import fusion
 from fusionkit.fusion.align import align_tokens, centres
 from fusionkit.fusion.branches import (
@@ -33,6 +33,21 @@ class Trace(NamedTuple):
     states: Float[Tensor, "branch batch step dim"]
     mask: Bool[Tensor, "branch batch step"]
     attention: list[Float[Tensor, "batch step head branch branch"]]
+
+
+class Cache(NamedTuple):
+    """What streaming remembers between bins: plain tensors of fixed shape, for an exported graph to take and give.
+
+    ``number`` counts the bins so far, ``begun`` says which branch has had anything, ``real`` which bins are kept and
+    were real (bin n at place n modulo the number of bins). ``first`` and ``second`` are keys and values
+    (layer, branch, batch, group, step, width), or hidden states and cells (layer, branch, batch, dim) of LSTMs.
+    """
+
+    number: Int[Tensor, ""]
+    begun: Bool[Tensor, "branch batch"]
+    real: Bool[Tensor, "branch batch step"]
+    first: Float[Tensor, "layer branch batch *memory"]
+    second: Float[Tensor, "layer branch batch *memory"]
 
 
 class RCFTLayer(nn.Module):
@@ -81,21 +96,43 @@ class RCFTLayer(nn.Module):
         self, states: Float[Tensor, "branch batch step dim"], mask: Bool[Tensor, "branch batch step"]
     ) -> tuple[Float[Tensor, "branch batch step dim"], Float[Tensor, "batch step head branch branch"]]:
         """New states, and the attention map."""
-        if self.before is None:
-            updated = self.temporal(states, mask)
+        return self._across(self._kept(states, self.temporal(self._normed(states), mask)), mask)
+
+    def step(
+        self,
+        states: Float[Tensor, "branch batch 1 dim"],
+        past: tuple[Tensor, Tensor],
+        mask: Bool[Tensor, "branch batch memory"],
+        real: Bool[Tensor, "branch batch 1"],
+        number: Int[Tensor, ""],
+    ) -> tuple[Float[Tensor, "branch batch 1 dim"], tuple[Tensor, Tensor]]:
+        """New states of step ``number``, and the memory with it; see `CausalAttention.step` and `BranchLSTM.step`."""
+        if isinstance(self.temporal, BranchLSTM):
+            gathered, past = self.temporal.step(self._normed(states), past, real[..., 0])
         else:
-            updated = states + self.temporal(self.before(states), mask)
+            gathered, past = self.temporal.step(self._normed(states), past, mask, number)
+        return self._across(self._kept(states, gathered), real)[0], past
+
+    def _normed(self, states: Float[Tensor, "branch batch step dim"]) -> Float[Tensor, "branch batch step dim"]:
+        return states if self.before is None else cast(Tensor, self.before(states))
+
+    def _kept(
+        self, states: Float[Tensor, "branch batch step dim"], gathered: Float[Tensor, "branch batch step dim"]
+    ) -> Float[Tensor, "branch batch step dim"]:
+        return gathered if self.before is None else states + gathered
+
+    def _across(
+        self, updated: Float[Tensor, "branch batch step dim"], mask: Bool[Tensor, "branch batch step"]
+    ) -> tuple[Float[Tensor, "branch batch step dim"], Float[Tensor, "batch step head branch branch"]]:
+        """Each time step by itself: products and sums, since matrices of a few branches are too small to multiply."""
         dense = F.gelu(self.dense(updated))
         value = F.dropout(self.value(dense), self.dropout, self.training)
-        query, key, value = (self._heads(x) for x in (self.query(dense), self.key(dense), value))
-        scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-        attention = masked_softmax(scores, mask.permute(1, 2, 0)[:, :, None, None])
-        taken = (attention @ value).permute(3, 0, 1, 2, 4).flatten(3)
+        query, key, value = (x.unflatten(3, (self.heads, -1)) for x in (self.query(dense), self.key(dense), value))
+        scores = (query[:, None] * key).sum(-1) * query.shape[-1] ** -0.5  # branch branch batch step head
+        attention = masked_softmax(scores, mask[..., None], axis=1)
+        taken = (attention[..., None] * value).sum(1).flatten(3)
         skip = dense if self.residual == "dense" else updated
-        return self.norm(skip + self.out(taken)), attention
-
-    def _heads(self, x: Float[Tensor, "branch batch step dim"]) -> Float[Tensor, "batch step head branch width"]:
-        return x.reshape(*x.shape[:3], self.heads, -1).permute(1, 2, 3, 0, 4)
+        return self.norm(skip + self.out(taken)), attention.permute(2, 3, 4, 0, 1)
 
 
 @fusion.register("rcft")
@@ -175,11 +212,7 @@ class RCFT(IntermediateFusion):
 
     def trace(self, inputs: Mapping[str, Tokens]) -> Trace:
         """Run every layer and keep what each branch became and the attention maps, one a layer."""
-        streams = {}
-        for project, name in zip(self.project, self.inputs, strict=True):
-            clean = scrub(inputs[name])
-            streams[name] = clean._replace(values=project(clean.values))
-        values, real = align_tokens(streams, self.steps, self.duration)
+        values, real = align_tokens(self._projected(inputs), self.steps, self.duration)
         states, mask = values.permute(2, 0, 1, 3), real.permute(2, 0, 1)
         if self.sinusoidal:
             states = states + sinusoid(self.steps, self.dim, states)
@@ -193,15 +226,79 @@ class RCFT(IntermediateFusion):
         """Join one batch; a step is real where any branch has something in it."""
         states, mask, _ = self.trace(inputs)
         begun = mask.long().cumsum(2) > 0  # a branch between two tokens still remembers the first
+        tokens = self._joined(states, mask, begun, inputs)
+        if self.duration is None:
+            return tokens
+        time = centres(self.steps, self.duration, states).expand(states.shape[1], -1)
+        return tokens._replace(time=time)
+
+    def empty_cache(self, batch: int) -> Cache:
+        """What a stream starts from, on the device and in the type of the weights."""
+        like = self.join.weight
+        layer = cast(RCFTLayer, self.layers[0])
+        shape: tuple[int, ...] = (self.repetitions, len(self.inputs), batch, self.dim)
+        if isinstance(layer.temporal, CausalAttention):
+            shape = (*shape[:3], layer.temporal.groups, self.steps, layer.temporal.width)
+        begun = torch.zeros(len(self.inputs), batch, dtype=torch.bool, device=like.device)
+        real = torch.zeros(len(self.inputs), batch, self.steps, dtype=torch.bool, device=like.device)
+        number = torch.zeros((), dtype=torch.long, device=like.device)
+        return Cache(number, begun, real, like.new_zeros(shape), like.new_zeros(shape))
+
+    def step(self, inputs: Mapping[str, Tokens], cache: Cache | None = None) -> tuple[Tokens, Cache]:
+        """Take one more bin: the very token that `forward` gives for it, without the bins before it.
+
+        A cache holds one window of ``steps`` bins. Begin the next window without one; a cache used for longer
+        forgets its oldest bin with each new one, which no full pass does.
+
+        Args:
+            inputs: tokens of this bin alone, as many as there are (their times are not looked at); of streams without
+                time, all of them, every time.
+            cache: what the step before gave; None at the first bin.
+        """
+        streams = self._projected(inputs).values()
+        states = torch.stack([pool(tokens) for tokens in streams])[:, :, None]
+        real = torch.stack([tokens.mask.any(1) for tokens in streams])[..., None]
+        cache = cache or self.empty_cache(states.shape[1])
+        number = cache.number
+        if self.sinusoidal:
+            states = states + sinusoid(1, self.dim, states, number)
+        here = torch.arange(self.steps, device=states.device) == number % self.steps
+        remembered = torch.where(here, real, cache.real)
+        past = []
+        for i in range(self.repetitions):
+            layer = cast(RCFTLayer, self.layers[i % len(self.layers)])
+            states, kept = layer.step(states, (cache.first[i], cache.second[i]), remembered, real, number)
+            past.append(kept)
+        begun = cache.begun | real[..., 0]
+        first, second = (torch.stack(part) for part in zip(*past, strict=True))
+        tokens = self._joined(states, real, begun[..., None], inputs)
+        if self.duration is not None:
+            centre = (number + 0.5) * (self.duration / self.steps)
+            tokens = tokens._replace(time=centre.expand(states.shape[1], 1))
+        return tokens, Cache(number + 1, begun, remembered, first, second)
+
+    def _projected(self, inputs: Mapping[str, Tokens]) -> dict[str, Tokens]:
+        """Every stream in the recipe's order, scrubbed and as wide as the states."""
+        streams = {}
+        for project, name in zip(self.project, self.inputs, strict=True):
+            clean = scrub(inputs[name])
+            streams[name] = clean._replace(values=project(clean.values))
+        return streams
+
+    def _joined(
+        self,
+        states: Float[Tensor, "branch batch step dim"],
+        mask: Bool[Tensor, "branch batch step"],
+        begun: Bool[Tensor, "branch batch step"],
+        inputs: Mapping[str, Tokens],
+    ) -> Tokens:
+        """Branches side by side, projected; without times."""
         kept = torch.where(begun[..., None], states, torch.zeros_like(states))
         joined = self.join(kept.permute(1, 2, 0, 3).flatten(2))
         real = mask.any(0)
         joined = torch.where(real[..., None], joined, torch.zeros_like(joined))
         present = torch.stack([inputs[name].present for name in self.inputs]).any(0)
-        time = None
-        if self.duration is not None:
-            time = centres(self.steps, self.duration, joined).expand(joined.shape[0], -1)
-        return Tokens(joined, real, present, time)
+        return Tokens(joined, real, present)
 
     def readout(self, tokens: Tokens) -> Float[Tensor, "batch dim"]:
         """The last real step, which has seen all before it; zeros where there is none."""

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from fusionkit.core.errors import ConfigError
 from fusionkit.core.levels import Tokens
-from fusionkit.fusion.rcft import RCFT
+from fusionkit.fusion.rcft import RCFT, Cache
 
 NAN = float("nan")
 DIM = 16
@@ -380,6 +380,98 @@ def test_half_precision_stays_close(options):
     assert got.dtype == torch.bfloat16
     assert got.isfinite().all()
     assert (got.double() - reference).abs().mean() < 0.05
+
+
+def bin_of(batch, number, steps=4, duration=2.0):
+    """The tokens of one bin alone; of the text all."""
+    part = {}
+    for name, tokens in batch.items():
+        inside = slice(None)
+        if tokens.time is not None:
+            inside = (tokens.time[0] * steps / duration).long() == number
+        time = None if tokens.time is None else tokens.time[:, inside]
+        part[name] = Tokens(tokens.values[:, inside], tokens.mask[:, inside], tokens.present, time)
+    return part
+
+
+STREAMED = [{**variant, "tie_layers": tied} for variant in VARIANTS[:5] for tied in (False, True)]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", STREAMED)
+@pytest.mark.parametrize("seed", range(3))
+def test_streaming_equals_the_full_pass_at_every_bin(options, seed):
+    model, batch = make(layers=3, **options).float(), make_batch(4, seed, lengths=(4, 9, 3))
+    for name, part in batch.items():
+        values = part.values.float()
+        mask, present = torch.rand(values.shape[:2]) > 0.4, torch.rand(4) > 0.2
+        mask[0, : 1 if name == "eeg" else 3] = False  # nothing at all in the first bin
+        values[~(mask & present[:, None])] = NAN
+        batch[name] = part._replace(values=values, mask=mask, present=present)
+    whole, cache = model(batch), None
+    for number in range(4):
+        tokens, cache = model.step(bin_of(batch, number), cache)
+        torch.testing.assert_close(tokens.values[:, 0], whole.values[:, number], atol=1e-5, rtol=1e-5)
+        assert torch.equal(tokens.mask[:, 0], whole.mask[:, number])
+        torch.testing.assert_close(tokens.time[:, 0], whole.time[:, number])
+        assert torch.equal(tokens.present, whole.present)
+    assert whole.mask.any() and not whole.mask.all()
+
+
+@torch.no_grad()
+def test_a_bin_may_have_no_tokens_and_a_cache_keeps_its_shapes():
+    model, batch = make(), make_batch()
+    cache = model.empty_cache(3)
+    for number in range(7):  # past the window, the oldest bin goes
+        part = bin_of(batch, number % 4)
+        part["eeg"] = Tokens(*(None if x is None else x[:, :0] if x.ndim > 1 else x for x in part["eeg"]))
+        tokens, later = model.step(part, cache)
+        assert tokens.values.isfinite().all() and tokens.mask.all()
+        assert [x.shape for x in later] == [x.shape for x in cache]
+        assert later.number == number + 1
+        cache = later
+    assert cache.begun.tolist() == [[False] * 3, [True] * 3, [True] * 3]
+
+
+@torch.no_grad()
+def test_a_cache_remembers_what_it_should():
+    """One that loses its memory, or sees a wrong bin, gives something else."""
+    model, batch = make(), make_batch()
+    whole = model(batch).values[:, 3]
+    _, cache = model.step(bin_of(batch, 0))
+    tokens, _ = model.step(bin_of(batch, 3), cache._replace(number=torch.tensor(3)))
+    assert (tokens.values[:, 0] - whole).abs().max() > 1e-3
+
+
+class Stream(torch.nn.Module):
+    """One bin and the cache as plain tensors."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, eeg, mask, present, number, begun, real, first, second):
+        tokens, cache = self.model.step({"eeg": Tokens(eeg, mask, present)}, Cache(number, begun, real, first, second))
+        return tokens.values, tokens.mask, *cache
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", [{}, {"temporal": "lstm"}, {"positions": "sinusoidal"}])
+def test_a_streaming_step_exports_with_the_cache_going_in_and_out(options):
+    model = make({"eeg": DIM}, **options).float()
+    made = Stream(model).eval()
+    given = (torch.randn(3, 2, DIM), torch.ones(3, 2, dtype=torch.bool), torch.ones(3, dtype=torch.bool))
+    cache = tuple(model.empty_cache(3))
+    batch = torch.export.Dim("batch", min=2, max=64)
+    moves = [{0: batch}, {0: batch}, {0: batch}, {}, {1: batch}, {1: batch}, {2: batch}, {2: batch}]
+    program = torch.export.export(made, given + cache, dynamic_shapes=tuple(moves)).module()
+    cache = tuple(model.empty_cache(5))
+    for _ in range(4):
+        given = (torch.randn(5, 2, DIM), torch.rand(5, 2) > 0.3, torch.ones(5, dtype=torch.bool))
+        found, wanted = program(*given, *cache), made(*given, *cache)
+        for got, expected in zip(found, wanted, strict=True):
+            torch.testing.assert_close(got, expected)
+        cache = tuple(wanted[2:])
 
 
 class Flat(torch.nn.Module):
