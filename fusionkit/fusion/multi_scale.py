@@ -33,34 +33,31 @@ class Tower(nn.Module):
         self, values: Float[Tensor, "batch step width"], mask: Bool[Tensor, "batch step"]
     ) -> tuple[Float[Tensor, "batch short dim"], Bool[Tensor, "batch short"]]:
         """The sum of all scales at the coarsest one. What is not real must be zero, and comes out as zero."""
-        state, fused = values, None
+        padding = 2 ** len(self.convolutions)  # two steps at the end at least: a graph takes one step for a constant
+        state, fused = F.pad(values, (0, 0, 0, padding)), None
+        mask = F.pad(mask, (0, padding))
         for convolution in self.convolutions:
+            halved, mask_after = halve(state if fused is None else fused, mask)
             state = convolution(state.transpose(1, 2)).relu().transpose(1, 2)
-            if fused is not None:
-                fused = halve(fused, mask)
-            mask = halve_mask(mask)
-            state = torch.where(mask[..., None], state, torch.zeros_like(state))
-            fused = state if fused is None else fused + state
+            state = torch.where(mask_after[..., None], state, torch.zeros_like(state))
+            fused, mask = state if fused is None else halved + state, mask_after
         assert fused is not None
         return fused, mask
 
 
-def halve(values: Float[Tensor, "batch step dim"], mask: Bool[Tensor, "batch step"]) -> Float[Tensor, "batch half dim"]:
-    """Mean of every two neighbouring steps that are real: 1, 3, 8 become 2 and 8."""
-    weight = mask.to(values.dtype)[..., None]
-    first, second = (_pairs(part) for part in (values * weight, weight))
-    return (first[0] + first[1]) / (second[0] + second[1]).clamp_min(1)
+def halve(
+    values: Float[Tensor, "batch step dim"], mask: Bool[Tensor, "batch step"]
+) -> tuple[Float[Tensor, "batch half dim"], Bool[Tensor, "batch half"]]:
+    """Mean of every two neighbouring steps that are real, and whether any is: 1, 3, 8 become 2 and 8.
 
-
-def halve_mask(mask: Bool[Tensor, "batch step"]) -> Bool[Tensor, "batch half"]:
-    """Whether any of two neighbouring steps is real."""
-    even, odd = _pairs(mask[..., None])
-    return (even | odd).squeeze(-1)
-
-
-def _pairs(steps: Tensor) -> tuple[Tensor, Tensor]:
-    """Every second step from the first and from the second; an odd number is filled up with zero."""
-    return steps[:, ::2], F.pad(steps, (0, 0, 0, 1))[:, 1::2]
+    As a convolution, so that an exported graph knows that its length is that of the tower's.
+    """
+    weight = mask[..., None].to(values.dtype)
+    counted = torch.cat([values * weight, weight], -1).transpose(1, 2)
+    taps = F.pad(counted.new_ones(counted.shape[1], 1, 2), (1, 0))
+    sums = F.conv1d(counted, taps, stride=2, padding=1, groups=counted.shape[1]).transpose(1, 2)
+    count = sums[..., -1:]
+    return sums[..., :-1] / count.clamp_min(1), count.squeeze(-1) > 0
 
 
 @fusion.register("multi_scale")
