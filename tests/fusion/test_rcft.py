@@ -399,7 +399,7 @@ STREAMED = [{**variant, "tie_layers": tied} for variant in VARIANTS[:5] for tied
 
 @torch.no_grad()
 @pytest.mark.parametrize("options", STREAMED)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_streaming_equals_the_full_pass_at_every_bin(options, seed):
     model, batch = make(layers=3, **options).float(), make_batch(4, seed, lengths=(4, 9, 3))
     for name, part in batch.items():
@@ -456,7 +456,7 @@ class Stream(torch.nn.Module):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("options", [{}, {"temporal": "lstm"}, {"positions": "sinusoidal"}])
+@pytest.mark.parametrize("options", [{"positions": "sinusoidal"}, {"temporal": "lstm"}])
 def test_a_streaming_step_exports_with_the_cache_going_in_and_out(options):
     model = make({"eeg": DIM}, **options).float()
     made = Stream(model).eval()
