@@ -145,6 +145,11 @@ def valid(stream: Features | Tokens) -> Bool[Tensor, "batch step"]:
     return stream.mask & stream.present[:, None]
 
 
+def any_present(streams: Iterable[Features | Tokens]) -> Bool[Tensor, " batch"]:
+    """Whether a sample has any of the sensors."""
+    return torch.stack([stream.present for stream in streams]).any(0)
+
+
 def scrub(stream: Stream) -> Stream:
     """Put zeros where nothing is real, so that absent values (NaN too) cannot reach any output.
 

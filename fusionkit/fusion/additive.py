@@ -7,9 +7,9 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from fusionkit.core.levels import Features, FeatureShape
+from fusionkit.core.levels import Features, FeatureShape, any_present
 from fusionkit.core.registry import fusion
-from fusionkit.fusion.align import align_features, aligned_width, centres
+from fusionkit.fusion.align import align_features, aligned_width, bin_times
 from fusionkit.fusion.operation import EarlyFusion
 
 
@@ -58,8 +58,5 @@ class Additive(EarlyFusion):
         if self.rule == "mean":
             weight = weight / weight.sum(2, keepdim=True).clamp_min(1)
         values = (mapped * weight[..., None]).sum(2)[..., None]
-        time = None
-        if self.duration is not None:
-            time = centres(self.steps, self.duration, values).expand(values.shape[0], -1)
-        present = torch.stack([inputs[name].present for name in self.inputs]).any(0)
-        return Features(values, real.any(2), present, time)
+        present = any_present(inputs[name] for name in self.inputs)
+        return Features(values, real.any(2), present, bin_times(self.steps, self.duration, values))

@@ -15,6 +15,11 @@ def centres(steps: int, duration: float, like: Tensor) -> Float[Tensor, " {steps
     return (torch.arange(steps, device=like.device, dtype=torch.float32) + 0.5) * (duration / steps)
 
 
+def bin_times(steps: int, duration: float | None, like: Float[Tensor, "batch *rest"]) -> Tensor | None:
+    """The `centres` for every row of ``like``; None without a clock."""
+    return None if duration is None else centres(steps, duration, like).expand(like.shape[0], -1)
+
+
 def membership(time: Float[Tensor, "batch token"], steps: int, duration: float) -> Bool[Tensor, "batch token {steps}"]:
     """Which bin each time falls in, by comparison with the bins' edges.
 

@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
 from fusionkit.core.errors import ConfigError, DataError
-from fusionkit.core.levels import Features, FeatureShape
+from fusionkit.core.levels import Features, FeatureShape, any_present
 from fusionkit.core.registry import fusion
-from fusionkit.fusion.align import align_features, aligned_width, centres
+from fusionkit.fusion.align import align_features, aligned_width, bin_times
 from fusionkit.fusion.operation import EarlyFusion
 
 
@@ -159,10 +159,8 @@ class Concat(EarlyFusion):
         if self.indicate:
             blocks = [*blocks, mask.to(blocks[0].dtype)]
         values = torch.cat(blocks, -1)[..., None]
-        time = None
-        if self.duration is not None:
-            time = centres(self.steps, self.duration, values).expand(values.shape[0], -1)
-        return Features(values, mask.any(2), self._present(inputs), time)
+        present = any_present(inputs[name] for name in self.inputs)
+        return Features(values, mask.any(2), present, bin_times(self.steps, self.duration, values))
 
     def fit(self, training_batches: Callable[[], Iterable[Mapping[str, Features]]], generator: torch.Generator) -> None:
         """Fit the PCA of each sensor on the bins of the training records; nothing to do without one.
@@ -183,6 +181,3 @@ class Concat(EarlyFusion):
                 raise DataError(f"a PCA needs training records that have the sensor, but none has {name!r}")
             assert isinstance(reduce, PrincipalComponents)
             reduce.fit(rows)
-
-    def _present(self, inputs: Mapping[str, Features]) -> Bool[Tensor, " batch"]:
-        return torch.stack([inputs[name].present for name in self.inputs]).any(0)

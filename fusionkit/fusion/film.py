@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import nn
 
 from fusionkit.core.errors import ConfigError, UnknownNameError
-from fusionkit.core.levels import Tokens, pool, scrub
+from fusionkit.core.levels import Tokens, any_present, pool, scrub
 from fusionkit.core.registry import fusion
 from fusionkit.fusion.branches import BranchLinear
 from fusionkit.fusion.operation import IntermediateFusion
@@ -80,7 +80,7 @@ class FiLM(IntermediateFusion):
         fused = Tokens(
             torch.cat(parts, 1),
             torch.cat([tokens.mask for tokens in streams], 1),
-            torch.stack([inputs[name].present for name in self.inputs]).any(0),
+            any_present(inputs[name] for name in self.inputs),
             torch.cat(times, 1) if len(times) == len(streams) else None,
         )
         return one_at_least(fused, there, self.duration)

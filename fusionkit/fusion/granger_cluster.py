@@ -10,9 +10,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fusionkit.core.errors import ConfigError, DataError
-from fusionkit.core.levels import Features, FeatureShape
+from fusionkit.core.levels import Features, FeatureShape, any_present
 from fusionkit.core.registry import fusion
-from fusionkit.fusion.align import align_features, aligned_width, centres
+from fusionkit.fusion.align import align_features, aligned_width, bin_times
 from fusionkit.fusion.granger import choose_lag, granger, linked_groups, links, make_stationary, standardise
 from fusionkit.fusion.operation import EarlyFusion, TrainingBatch
 
@@ -102,11 +102,8 @@ class GrangerCluster(EarlyFusion):
         values = F.gelu(hidden.reshape(*hidden.shape[:2], *self.bias.shape) + self.bias)
         used = self.member.any(1)[:, None] & mask.any(2)[..., None, None]
         values = torch.where(used, values, torch.zeros_like(values))
-        present = torch.stack([inputs[name].present for name in self.inputs]).any(0)
-        time = None
-        if self.duration is not None:
-            time = centres(self.steps, self.duration, values).expand(values.shape[0], -1)
-        return Features(values, mask.any(2), present, time)
+        present = any_present(inputs[name] for name in self.inputs)
+        return Features(values, mask.any(2), present, bin_times(self.steps, self.duration, values))
 
     def fit(self, training_batches: Callable[[], Iterable[TrainingBatch]], generator: torch.Generator) -> None:
         """Test every ordered pair of channels with time, and group them; nothing is drawn.

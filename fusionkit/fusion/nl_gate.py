@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fusionkit.core.errors import ConfigError
-from fusionkit.core.levels import Tokens, scrub
+from fusionkit.core.levels import Tokens, any_present, scrub
 from fusionkit.core.registry import fusion
 from fusionkit.fusion.branches import masked_softmax
 from fusionkit.fusion.operation import IntermediateFusion
@@ -56,6 +56,6 @@ class NonLocalGate(IntermediateFusion):
         mask = torch.cat([tokens.mask for tokens in others], 1)
         query = self.query(first.values)
         weights = masked_softmax(query @ key.transpose(1, 2), mask[:, None])
-        present = torch.stack([inputs[name].present for name in self.inputs]).any(0)
+        present = any_present(inputs[name] for name in self.inputs)
         fused = Tokens(query + weights @ value, first.mask, present, first.time)
         return one_at_least(fused, mask.any(1), self.duration)

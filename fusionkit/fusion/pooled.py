@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from fusionkit.core.errors import ConfigError
-from fusionkit.core.levels import Fused, Tokens, scrub
-from fusionkit.fusion.align import align_tokens, centres
+from fusionkit.core.levels import Fused, Tokens, any_present, scrub
+from fusionkit.fusion.align import align_tokens, bin_times
 from fusionkit.fusion.operation import IntermediateFusion
 
 
@@ -66,14 +66,12 @@ class VectorFusion(IntermediateFusion):
     ) -> Tokens:
         """Rows as a stream; zeros where they are not real."""
         rows = torch.where(real[:, None], rows, torch.zeros_like(rows)).reshape(-1, self.steps, self.dim)
-        time = None
-        if self.duration is not None and self.steps > 1:
-            time = centres(self.steps, self.duration, rows).expand(rows.shape[0], -1)
+        time = None if self.steps == 1 else bin_times(self.steps, self.duration, rows)
         return Tokens(rows, real.reshape(-1, self.steps), present, time)
 
     def present(self, inputs: Mapping[str, Tokens]) -> Bool[Tensor, " batch"]:
         """Whether a sample has any of the sensors."""
-        return torch.stack([inputs[name].present for name in self.inputs]).any(0)
+        return any_present(inputs[name] for name in self.inputs)
 
     def forward(self, inputs: Mapping[str, Tokens]) -> Tokens | Fused:
         """Join one batch; a token is real where any sensor has something in it."""
