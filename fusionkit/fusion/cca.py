@@ -98,4 +98,4 @@ class CCAFusion(ConcatLinear):
         left, right = (torch.stack([views[pair[side]] for pair in pairs]) for side in (0, 1))
         both = torch.stack([real[i] & real[j] for i, j in pairs])
         loss = correlation_loss(left, right, both).mean()
-        return Fused(tokens, self.weight * loss.to(vectors.device, torch.float32))
+        return Fused(tokens, self.weight * loss.float().to(vectors.device))
