@@ -87,7 +87,7 @@ class MulT(IntermediateFusion):
 
         def blocks(branches: int, width: int, depth: int) -> nn.ModuleList:
             return nn.ModuleList(
-                BranchBlock(branches, width, heads, dropout=dropout, activation=F.relu) for _ in range(depth)
+                BranchBlock(branches, width, heads, dropout=dropout, activation=torch.relu_) for _ in range(depth)
             )
 
         self.cross = blocks(len(self.pairs), dim, layers)

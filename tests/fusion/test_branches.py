@@ -6,14 +6,20 @@ import torch.nn.functional as F
 from torch import nn
 
 from fusionkit.core.errors import ConfigError
+from fusionkit.core.levels import Tokens
 from fusionkit.fusion.branches import (
+    BranchAttention,
     BranchLinear,
     BranchLSTM,
     BranchNorm,
+    BranchShares,
     CausalAttention,
+    in_one_row,
+    last_real,
     masked_softmax,
     rotate,
     sinusoid,
+    stack_streams,
 )
 
 
@@ -110,6 +116,74 @@ def test_masked_softmax_sums_to_one_or_is_zero():
     torch.testing.assert_close(weights.sum(-1), torch.tensor([1.0, 1.0, 0.0]))
     torch.testing.assert_close(weights[1, [0, 2]], scores[1, [0, 2]].softmax(-1))
     assert weights[~mask].abs().sum() == 0
+
+
+def test_softmax_over_another_axis():
+    scores, mask = torch.randn(3, 4), torch.rand(3, 4) > 0.3
+    torch.testing.assert_close(masked_softmax(scores.T, mask.T, axis=0).T, masked_softmax(scores, mask))
+
+
+def test_attention_equals_torchs_in_every_branch():
+    x, source, attend = states(), states(steps=7, dim=6), shaken(BranchAttention(3, 8, 4, source=6))
+    mask = torch.rand(3, 2, 7) > 0.4
+    mask[..., 0], mask[1, 0] = True, False
+    got = attend(x, source, mask)
+    assert (got[1, 0] == 0).all()  # nothing to look at
+    for m in range(3):
+        theirs = nn.MultiheadAttention(8, 4, kdim=6, vdim=6, batch_first=True).double()
+        bias = torch.cat([attend.query.bias[m], torch.zeros(8), attend.value.bias[m]])
+        for name, value in (
+            ("q_proj_weight", attend.query.weight[m].T), ("k_proj_weight", attend.key.weight[m].T),
+            ("v_proj_weight", attend.value.weight[m].T), ("in_proj_bias", bias),
+            ("out_proj.weight", attend.out.weight[m].T), ("out_proj.bias", attend.out.bias[m]),
+        ):  # fmt: skip
+            theirs.get_parameter(name).data = value.detach()
+        want, _ = theirs(x[m], source[m], source[m], key_padding_mask=~mask[m])
+        seen = mask[m].any(1)
+        torch.testing.assert_close(got[m][seen], want[seen])
+
+
+def test_the_mean_over_shares_is_one_linear_layer():
+    x, share = torch.randn(3, 5, 4, dtype=torch.float64), shaken(BranchShares(3, 4, 6))
+    whole = F.linear(x.transpose(0, 1).flatten(1), share.weight.flatten(0, 1).T, share.bias)
+    torch.testing.assert_close(share(x).mean(1), whole)
+
+
+def test_streams_are_stacked_and_put_in_one_row():
+    def stream(length, timed):
+        mask, time = torch.ones(2, length, dtype=torch.bool), torch.arange(float(length)).expand(2, -1)
+        return Tokens(
+            torch.full((2, length, 3), float(length)), mask, torch.tensor([True, length > 1]), time if timed else None
+        )
+
+    values, mask = stack_streams([stream(1, True), stream(3, True)])
+    assert values.shape == (2, 2, 3, 3)
+    assert values[:, 0, :, 0].tolist() == [[1.0, 0.0, 0.0], [3.0, 3.0, 3.0]]
+    assert mask[:, 0].tolist() == [[True, False, False], [True, True, True]]
+    row = in_one_row([stream(1, True), stream(3, True)])
+    assert row.values[0, :, 0].tolist() == [1.0, 3.0, 3.0, 3.0]
+    assert row.time is not None and row.time[0].tolist() == [0.0, 0.0, 1.0, 2.0]
+    assert row.present.tolist() == [True, True]
+    assert in_one_row([stream(1, True), stream(3, False)]).time is None
+
+
+def test_the_last_real_step():
+    values = torch.tensor([1.0, 2.0, 3.0]).reshape(1, 3, 1).expand(3, 3, 1)
+    mask = torch.tensor([[True, True, False], [True, False, True], [False] * 3])
+    assert last_real(values, mask).flatten().tolist() == [2.0, 3.0, 0.0]
+
+
+@pytest.mark.parametrize("rotary", [False, True])
+def test_a_step_of_attention_beyond_its_memory_sees_the_newest_steps(rotary):
+    """With a memory of three, step 4 sees steps 2 to 4; turned keys keep their distance."""
+    x, attend = states(), shaken(CausalAttention(3, 8, 4, 2, rotary=rotary))
+    past = tuple(torch.zeros(3, 2, 2, 3, 2, dtype=torch.float64) for _ in range(2))
+    mask = torch.zeros(3, 2, 3, dtype=torch.bool)
+    for number in range(5):
+        mask[..., number % 3] = True
+        got, past = attend.step(x[:, :, number, None], past, mask, torch.tensor(number))
+    want = attend(x[:, :, 2:], everything(x[:, :, 2:]))[:, :, -1:]
+    torch.testing.assert_close(got, want, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

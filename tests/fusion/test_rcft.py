@@ -3,6 +3,7 @@
 import io
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from fusionkit.fusion.rcft import RCFT, Cache
 NAN = float("nan")
 DIM = 16
 WIDTHS = {"eeg": DIM, "audio": DIM, "text": DIM}
-VARIANTS = [
+VARIANTS: list[dict[str, Any]] = [
     {},
     {"temporal": "lstm"},
     {"temporal": "lstm", "temporal_residual": False, "residual": "input"},
