@@ -70,7 +70,7 @@ class TaskObjective(nn.Module):
         """The loss of one batch; ``generator`` is for training alone."""
         if generator is None:
             return self.combine(self.model(batch.inputs, generator), batch.targets)
-        tasks, _, auxiliary = self.terms(batch, generator)
+        tasks, _, auxiliary, _ = self.terms(batch, generator)
         return auxiliary + tasks.sum()
 
     def terms(self, batch: Batch, generator: torch.Generator | None = None) -> Terms:
@@ -80,7 +80,7 @@ class TaskObjective(nn.Module):
             mixture = mix(batch.inputs, self.mixup, generator)
             inputs = mixture.inputs
         output = self.model(inputs, generator)
-        losses, labelled, auxiliary = self.losses(output, batch.targets, mixture)
+        losses, labelled, auxiliary, separate = self.losses(output, batch.targets, mixture)
         terms = self.balance(losses, labelled)
         if self.balance.training and torch.is_grad_enabled():
             self.balance.learn(losses, labelled, self._norms)
@@ -89,11 +89,11 @@ class TaskObjective(nn.Module):
                 auxiliary = auxiliary + part.distance()
         if self.adversary is not None:
             auxiliary = auxiliary + self._guess(self.adversary, output, batch.targets[SUBJECT], mixture)
-        return Terms(self.task_weights * terms, labelled, auxiliary)
+        return Terms(self.task_weights * terms, labelled, auxiliary, separate)
 
     def combine(self, output: Output, targets: Mapping[str, Tensor]) -> Float[Tensor, ""]:
         """The loss of an output that was computed before, by the tasks' own weights."""
-        losses, _, auxiliary = self.losses(output, targets)
+        losses, _, auxiliary, _ = self.losses(output, targets)
         return auxiliary + (self.task_weights * losses).sum()
 
     def losses(self, output: Output, targets: Mapping[str, Tensor], mixture: Mixture | None = None) -> Terms:
@@ -112,7 +112,7 @@ class TaskObjective(nn.Module):
                 loss, here = loss + share * mean, here | (weight > 0)
             found.append(loss)
             labelled.append(here)
-        return Terms(torch.stack(found), torch.stack(labelled), output.auxiliary)
+        return Terms(torch.stack(found), torch.stack(labelled), output.auxiliary, found)
 
     def _parts(
         self, name: str, task: Task, output: Output, target: Tensor, mixture: Mixture | None

@@ -17,11 +17,16 @@ Gradients = list[Tensor | None]
 
 
 class Terms(NamedTuple):
-    """What training adds up: a term a task, which of them have labels in the batch, and what belongs to no task."""
+    """What training adds up.
+
+    ``tasks`` has a term a task, made of ``losses`` which are graphs of their own: no loss reaches what is another
+    task's. ``labelled`` says which tasks have labels in the batch; ``auxiliary`` belongs to none.
+    """
 
     tasks: Float[Tensor, " task"]
     labelled: Bool[Tensor, " task"]
     auxiliary: Float[Tensor, ""]
+    losses: Sequence[Float[Tensor, ""]]
 
 
 class TaskObjective(Protocol):
@@ -99,11 +104,19 @@ class Update(ABC):
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 
-    def gradients(self, loss: Float[Tensor, ""]) -> Gradients:
-        """Of every parameter, None where the loss does not reach it; the graph stays."""
+    def gradients(self, loss: Float[Tensor, ""], factor: Float[Tensor, ""] | None = None) -> Gradients:
+        """Of every parameter, None where the loss does not reach it; times ``factor``. The graph stays."""
         if not loss.requires_grad:
             return [None] * len(self.parameters)
-        return list(torch.autograd.grad(loss, self.parameters, retain_graph=True, allow_unused=True))
+        return list(torch.autograd.grad(loss, self.parameters, factor, retain_graph=True, allow_unused=True))
+
+    def task_gradients(self, terms: Terms) -> dict[int, Gradients]:
+        """Of the term of every task that has labels, by its number."""
+        here = [n for n, known in enumerate(terms.labelled.tolist()) if known and terms.losses[n].requires_grad]
+        if not here:
+            return {}
+        factors = torch.autograd.grad(terms.tasks.sum(), [terms.losses[n] for n in here], retain_graph=True)
+        return {n: self.gradients(terms.losses[n], factor) for n, factor in zip(here, factors, strict=True)}
 
 
 class JointUpdate(Update):
@@ -136,11 +149,13 @@ class SurgeryUpdate(Update):
         """One step."""
         with self.autocast():
             terms: Terms = self.objective.terms(batch, generator)
-        found = [self.gradients(terms.tasks[task]) for task in _labelled(terms)]
+        found = list(self.task_gradients(terms).values())
         self._combine(found, generator)
-        for parameter, gradient in zip(self.parameters, self.gradients(terms.auxiliary), strict=True):
-            if gradient is not None:
-                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        auxiliary, whole = self.gradients(terms.auxiliary), self.gradients(terms.tasks.sum())
+        for place, parameter in enumerate(self.parameters):
+            own = whole[place] if parameter.grad is None else parameter.grad  # no loss reaches what weighs the losses
+            parts = [part for part in (own, auxiliary[place]) if part is not None]
+            parameter.grad = torch.stack(parts).sum(0) if parts else None
         self.step(self.optimisers["optimiser"], lr)
         return (terms.tasks.sum() + terms.auxiliary).detach()
 
@@ -184,18 +199,16 @@ class PerTaskUpdate(Update):
         """One step of every task."""
         with self.autocast():
             terms: Terms = self.objective.terms(batch, generator)
-        labelled = _labelled(terms)
-        found = [self.gradients(terms.tasks[task] + terms.auxiliary / len(labelled)) for task in labelled]
+        found = self.task_gradients(terms)
+        auxiliary = self.gradients(terms.auxiliary)
         optimisers = list(self.optimisers.values())
-        for task, gradients in zip(labelled, found, strict=True):
-            for parameter, gradient in zip(self.parameters, gradients, strict=True):
-                parameter.grad = gradient
+        for task, gradients in found.items():
+            for parameter, own, common in zip(self.parameters, gradients, auxiliary, strict=True):
+                parts = [] if own is None else [own]
+                parts += [] if common is None else [common / len(found)]
+                parameter.grad = torch.stack(parts).sum(0) if parts else None
             self.step(optimisers[task], lr)
         return (terms.tasks.sum() + terms.auxiliary).detach()
-
-
-def _labelled(terms: Terms) -> list[int]:
-    return [task for task, here in enumerate(terms.labelled.tolist()) if here]
 
 
 def _flat(gradient: Tensor | None, parameter: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fusionkit.fusion.vote import Vote
 
-RULES = ["mean", "product", "learned"]
+RULES = ["mean", "product", "bayes", "max", "majority", "learned"]
 NAN = float("nan")
 
 
@@ -36,6 +36,45 @@ def test_the_renormalised_product():
     torch.testing.assert_close(merged.exp(), torch.tensor([[0.7778, 0.2222]]), atol=5e-5, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("rule", "wanted"),
+    [("max", (0.6364, 0.3636)), ("majority", (0.8833, 0.1167)), ("bayes", (0.4667, 0.5333))],
+)
+def test_other_rules_by_hand(rule, wanted):
+    made = vote(rule)
+    made.bind(torch.tensor([0.8, 0.2]).log())
+    merged = made.merge_log_probabilities(logs([[0.6, 0.4]], [[0.7, 0.3]]), here([True], [True]))
+    torch.testing.assert_close(merged.exp(), torch.tensor([wanted]), atol=5e-5, rtol=0)
+
+
+def test_bayes_counts_the_prior_once_for_any_number_of_branches():
+    made, prior = vote("bayes", 3), torch.tensor([0.7, 0.2, 0.1])
+    made.bind(prior.log())
+    likelihood = torch.rand(3, 1, 3) + 0.1
+    posterior = likelihood * prior / (likelihood * prior).sum(-1, keepdim=True)
+    for off in range(4):
+        present = torch.tensor([[row >= off] for row in range(3)])
+        wanted = prior * likelihood[off:, 0].prod(0)
+        got = made.merge_log_probabilities(posterior.log(), present).exp()[0]
+        torch.testing.assert_close(got, wanted / wanted.sum())
+
+
+def test_bayes_with_a_flat_prior_is_the_product():
+    decisions, present = torch.randn(3, 4, 5).log_softmax(-1), torch.rand(3, 4) < 0.6
+    made = vote("bayes", 3)
+    made.bind(torch.full((5,), 0.2).log())
+    product = vote("product", 3).merge_log_probabilities(decisions, present)
+    torch.testing.assert_close(made.merge_log_probabilities(decisions, present), product)
+
+
+def test_a_majority_wins_against_one_certain_branch_and_the_mean_breaks_ties():
+    decisions = logs([[0.6, 0.4]], [[0.7, 0.3]], [[0.01, 0.99]])
+    three = vote("majority", 3).merge_log_probabilities(decisions, here([True], [True], [True]))
+    assert three.argmax() == 0
+    two = vote("majority", 3).merge_log_probabilities(decisions, here([True], [False], [True]))
+    assert two.argmax() == 1
+
+
 def test_learned_weights_are_a_softmax_over_the_present():
     learned = vote("learned", 3, [0.0, torch.log(torch.tensor(3.0)).item(), 5.0])
     decisions = logs([[0.6, 0.4]], [[0.8, 0.2]], [[0.1, 0.9]])
@@ -49,15 +88,18 @@ def test_learned_starts_as_the_mean_and_only_learned_has_a_parameter():
     decisions, present = torch.randn(3, 4, 5).log_softmax(-1), torch.rand(3, 4) < 0.6
     learned, mean = (vote(rule, 3).merge_log_probabilities(decisions, present) for rule in ("learned", "mean"))
     torch.testing.assert_close(learned, mean)
-    assert [len(list(vote(rule).parameters())) for rule in RULES] == [0, 0, 1]
+    assert [len(list(vote(rule).parameters())) for rule in RULES] == [0, 0, 0, 0, 0, 1]
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_two_equal_branches_of_a_mean_and_one_branch_alone_are_themselves(rule):
     one = torch.randn(4, 3).log_softmax(-1)
     alone = vote(rule, 1).merge_log_probabilities(one[None], torch.ones(1, 4, dtype=torch.bool))
+    if rule == "majority":
+        torch.testing.assert_close(alone.exp(), (one.exp() + (one == one.amax(-1, keepdim=True))) / 2)
+        return
     torch.testing.assert_close(alone, one)
-    if rule != "product":
+    if rule not in ("product", "bayes"):
         both = vote(rule).merge_log_probabilities(torch.stack([one, one]), torch.ones(2, 4, dtype=torch.bool))
         torch.testing.assert_close(both, one)
 
@@ -74,7 +116,8 @@ def test_an_absent_branch_changes_no_bit(rule, outcome):
         assert torch.equal(made.merge_log_probabilities(other, present), clean)
     torch.testing.assert_close(clean.exp().sum(-1), torch.ones(4, *outcome[:-1]))
     torch.testing.assert_close(clean[3].exp(), torch.full(outcome, 1 / outcome[-1]))
-    torch.testing.assert_close(clean[0], decisions[0, 0])
+    if rule != "majority":
+        torch.testing.assert_close(clean[0], decisions[0, 0])
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -96,7 +139,8 @@ def test_gradients_are_finite_and_reach_the_present_only(rule):
     assert decisions.grad.isfinite().all()
     assert decisions.grad[0, 0].abs().sum() == 0
     assert decisions.grad[:, 2].abs().sum() == 0
-    assert (decisions.grad[:, 1].abs().sum(-1) > 0).all()
+    reached = decisions.grad[:, 1].abs().sum(-1) > 0
+    assert reached.any() if rule == "max" else reached.all()  # the largest alone is heard, by definition
     if made.weight is not None:
         assert made.weight.grad.abs().sum() > 0
         assert made.weight.grad.isfinite().all()
@@ -130,7 +174,13 @@ def test_matches_plain_loops_in_float64(seed, branches, classes, rule):
         rows = [b for b in range(branches) if present[b, row]]
         if not rows:
             expected = torch.full((classes,), 1 / classes, dtype=torch.float64)
-        elif rule == "product":
+        elif rule == "max":
+            expected = torch.stack([decisions[b, row].exp() for b in rows]).amax(0)
+        elif rule == "majority":
+            expected = torch.stack([decisions[b, row].exp() for b in rows]).mean(0)
+            for b in rows:
+                expected[decisions[b, row].argmax()] += 1
+        elif rule in ("product", "bayes"):
             expected = torch.stack([decisions[b, row].exp() for b in rows]).prod(0)
         else:
             raw = torch.tensor([weight[b].item() if rule == "learned" else 0.0 for b in rows]).exp()
