@@ -93,9 +93,13 @@ def make_stationary(series: Series, real: Real, lag: int) -> tuple[Series, Real]
 def choose_lag(series: Series, real: Real, most: int) -> int:
     """The number of lags with the smallest Bayesian information criterion, averaged over ordered pairs.
 
-    ``n log(RSS / n) + (2 p + 1) log n`` of the unrestricted regressions, on the steps that have ``most`` before them.
+    ``n log(RSS / n) + (2 p + 1) log n`` of the unrestricted regressions, on the steps that have ``most`` before them;
+    ``most`` is less where too few steps have.
     """
     moments = Moments(series, real, most)
+    while most > 1 and moments.rows <= 2 * most + 1:  # too few steps to tell: ask for a shorter past
+        most -= 1
+        moments = Moments(series, real, most)
     if moments.rows == 0:
         return most
     scores = []

@@ -80,11 +80,13 @@ class GrangerCluster(EarlyFusion):
         self.clusters = min(clusters, channels)
         groups = self.clusters + len(self.inputs) - len(self.timed)
         total = sum(self.widths.values())
-        self.weight = nn.Parameter(torch.empty(groups, total, hidden))
-        nn.init.xavier_uniform_(self.weight.view(-1, hidden), nn.init.calculate_gain("relu"))
+        self.groups = groups
+        self.weight = nn.Parameter(torch.empty(total, hidden).uniform_(-1, 1))
         self.bias = nn.Parameter(torch.zeros(groups, hidden))
         self.register_buffer("strength", torch.zeros(channels, channels))
         self.register_buffer("member", self._members([[channel] for channel in range(channels)][: self.clusters]))
+        with torch.no_grad():
+            self.weight.mul_(self._bound())
 
     @property
     def shape(self) -> FeatureShape:
@@ -97,8 +99,9 @@ class GrangerCluster(EarlyFusion):
         """Encode the groups of one batch; a step is real where any sensor has something in it."""
         blocks, mask = align_features(inputs, self.inputs, self.steps, self.duration)
         joint = torch.cat(blocks, -1)
-        weight = torch.where(self.member[..., None], self.weight, torch.zeros_like(self.weight))
-        hidden = joint @ weight.transpose(0, 1).flatten(1)
+        own = self.weight[:, None].expand(-1, self.groups, -1)  # a number belongs to one group
+        weight = torch.where(self.member.T[..., None], own, torch.zeros_like(own))
+        hidden = joint @ weight.flatten(1)
         values = F.gelu(hidden.reshape(*hidden.shape[:2], *self.bias.shape) + self.bias)
         used = self.member.any(1)[:, None] & mask.any(2)[..., None, None]
         values = torch.where(used, values, torch.zeros_like(values))
@@ -132,15 +135,23 @@ class GrangerCluster(EarlyFusion):
         if freedom < 1:
             raise DataError(
                 f"Granger tests need more than {2 * lag + 1} steps with {lag} before them where all of {self.timed} "
-                f"are there, but training records have {freedom + 2 * lag + 1}; fewer steps have fewer gaps"
+                f"are there, but training records have {freedom + 2 * lag + 1}; fewer bins (steps) have fewer gaps, "
+                "and features may come in shorter steps"
             )
         strength = links(statistic, lag, freedom, self.rate)
         self.strength.copy_(torch.from_numpy(strength))
+        before = self._bound()
         self.member.copy_(self._members(linked_groups(strength, self.clusters)))
+        self.weight.mul_(self._bound() / before)
+
+    def _bound(self) -> Float[Tensor, "total 1"]:
+        """Largest weight to begin with of each aligned number, by the size of its group (Xavier-uniform)."""
+        size = (self.member.sum(1, keepdim=True) * self.member).sum(0)
+        return (6 / (size + self.hidden)).sqrt()[:, None]
 
     def _members(self, groups: list[list[int]]) -> Bool[Tensor, "group total"]:
         """Which aligned numbers each group has: channels with time by number, then a group a sensor without."""
-        member = torch.zeros(len(self.weight), sum(self.widths.values()), dtype=torch.bool)
+        member = torch.zeros(self.groups, sum(self.widths.values()), dtype=torch.bool)
         group_of = {channel: group for group, channels in enumerate(groups) for channel in channels}
         start, channel, alone = 0, 0, self.clusters
         for name, width in self.widths.items():

@@ -143,6 +143,12 @@ def test_the_lag_is_that_of_the_system():
     assert choose_lag(fast, everywhere(fast), 5) == 1
 
 
+def test_short_runs_are_asked_for_a_shorter_past():
+    series = np.random.default_rng(0).standard_normal((20, 3, 2))
+    assert choose_lag(series, everywhere(series), 2) in (1, 2)
+    assert choose_lag(series[:, :2], everywhere(series[:, :2]), 2) == 1
+
+
 def test_false_discoveries_by_hand_and_by_scipy():
     p = np.array([0.01, 0.04, 0.03, 0.5])
     assert significant(p, 0.05).tolist() == [True, False, False, False]

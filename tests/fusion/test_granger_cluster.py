@@ -37,7 +37,8 @@ def records(rows=60, seed=0):
 def fitted(batches, **options):
     torch.manual_seed(0)
     made = GrangerCluster(SHAPES, 6.0, **{"steps": STEPS, "rate": 0.001, "hidden": 3, **options})
-    made.fit(lambda: [TrainingBatch(batch, {}) for batch in batches], torch.Generator())
+    with torch.no_grad():
+        made.fit(lambda: [TrainingBatch(batch, {}) for batch in batches], torch.Generator())
     return made
 
 
@@ -63,12 +64,20 @@ def test_a_plain_loop_over_groups():
     ]
     x = torch.cat(blocks, -1)
     for group, columns in enumerate(made.member):
-        wanted = F.gelu(x[..., columns] @ made.weight[group, columns] + made.bias[group])
+        wanted = F.gelu(x[..., columns] @ made.weight[columns] + made.bias[group])
         if not columns.any():
             wanted = torch.zeros_like(wanted)
         torch.testing.assert_close(joint.values[:, :, group], wanted)
     assert joint.values.shape[1:] == (STEPS, 6, 3) == (made.shape.steps, made.shape.channel, made.shape.subchannel)
     assert made.shape.trains and made.shape.timed
+
+
+def test_weights_start_by_the_size_of_their_group():
+    made = fitted([records()])
+    for columns in made.member:
+        if columns.any():
+            bound = (6 / (int(columns.sum()) + 3)) ** 0.5
+            assert 0.5 * bound < made.weight[columns].abs().max() <= bound
 
 
 def test_too_many_groups_share_the_last():
@@ -90,7 +99,7 @@ def test_only_records_that_have_every_sensor_with_time_are_tested():
 
 
 def test_gaps_on_the_clock_are_told():
-    with pytest.raises(DataError, match="fewer steps have fewer gaps"):
+    with pytest.raises(DataError, match=r"fewer bins \(steps\) have fewer gaps"):
         fitted([records()], steps=40)
 
 
