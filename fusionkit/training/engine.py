@@ -106,7 +106,8 @@ class Engine:
             precision=settings.precision,
             device=device,
         )
-        if self.world > 1 and not self.update.parallel:
+        compares = getattr(getattr(objective, "balance", None), "compares_norms", False)
+        if self.world > 1 and (compares or not self.update.parallel):
             raise ConfigError(
                 f"train: gradients of single tasks are made by one process, but {self.world} train; give "
                 f"surgery.kind=none, task_mode=joint and a balance without norms of gradients"

@@ -83,7 +83,8 @@ class TaskObjective(nn.Module):
         losses, labelled, auxiliary, separate = self.losses(output, batch.targets, mixture)
         terms = self.balance(losses, labelled)
         if self.balance.training and torch.is_grad_enabled():
-            self.balance.learn(losses, labelled, self._norms)
+            heard = losses if self.balance.compares_norms else _everywhere(losses.detach())
+            self.balance.learn(heard, labelled, self._norms)
         for part in self.model.modules():
             if isinstance(part, SoftSharing):
                 auxiliary = auxiliary + part.distance()
@@ -232,6 +233,15 @@ def _hide(target: Tensor, seen: Bool[Tensor, " batch"]) -> Tensor:
     """Targets of records that a branch cannot see are missing to it."""
     here = seen.reshape((-1,) + (1,) * (target.ndim - 1))
     return torch.where(here, target, torch.full_like(target, torch.nan))
+
+
+def _everywhere(losses: Float[Tensor, " task"]) -> Float[Tensor, " task"]:
+    """Mean over processes, so that all of them weigh alike."""
+    if distributed.is_available() and distributed.is_initialized():
+        losses = losses.clone()
+        distributed.all_reduce(losses)
+        losses = losses / distributed.get_world_size()
+    return losses
 
 
 def _mean(loss: Float[Tensor, ""], weight: Float[Tensor, ""]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:

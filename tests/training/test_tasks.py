@@ -1,5 +1,7 @@
 """Several tasks in one training: modes, weights and surgery in whole runs, exact when they are taken up again."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +9,16 @@ from torch import nn
 
 from fusionkit.core.errors import ConfigError, DataError
 from fusionkit.core.levels import Batch
+from fusionkit.core.registry import balancing
+from fusionkit.fusion.model import Output
+from fusionkit.heads.classification import Classification
+from fusionkit.heads.regression import Regression
 from fusionkit.losses.balancing.none import NoSurgery
 from fusionkit.losses.balancing.pcgrad import PCGrad
 from fusionkit.training.checkpoint import load_tensors
 from fusionkit.training.engine import Engine, Settings
 from fusionkit.training.interruption import Interrupted, StopRequest
+from fusionkit.training.objective import TaskObjective, last_layers
 from fusionkit.training.out_of_fold import inner_parts
 from fusionkit.training.plan import RandomTaskPlan
 from fusionkit.training.run import train
@@ -139,6 +146,55 @@ def test_several_processes_are_refused_where_one_makes_the_gradients(monkeypatch
 
     with pytest.raises(ConfigError, match="made by one process, but 2 train"):
         Engine(Two(), lambda rows: None, torch.arange(4), Settings(), seed=0, device=CPU, update=update)
+
+
+class Late(nn.Module):
+    """A trunk and two heads, as `TaskObjective` wants a model."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoders = nn.ModuleDict({"eeg": nn.Linear(3, 4)})
+        self.operations, self.branch_heads, self.merges = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
+        self.heads = nn.ModuleDict({"eeg": nn.ModuleList([nn.Linear(4, 2), nn.Linear(4, 1)])})
+        self.graph = SimpleNamespace(nodes=())
+
+    def forward(self, inputs, generator=None):
+        hidden = self.encoders["eeg"](inputs["eeg"]).tanh()
+        state, level = (head(hidden) for head in self.heads["eeg"])
+        return Output({"state": state.log_softmax(1), "level": level}, {}, {}, torch.zeros(()))
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["fixed", "uncertainty", "gradnorm", "dwa"])
+def test_what_a_batch_says_of_a_task_without_labels_is_nothing(kind, precision):
+    """Its decisions may be anything, its head has no gradient, its weight stays; the other task learns as if alone."""
+    state, level = Classification(classes=["x", "y"]), Regression()
+    state.fit(np.array([0.0, 1, 1, 0]), "state")
+    level.fit(np.array([1.0, 2, 3, 5]), "level")
+    tasks = {"state": state, "level": level}
+    balance = balancing.build(kind, {}, [task.outcome for task in tasks.values()])
+    objective = TaskObjective(Late(), tasks, {"state": 1.0, "level": 2.0}, balance=balance).train()
+    inputs, generator = {"eeg": torch.randn(6, 3)}, torch.Generator()
+    full = {"state": torch.tensor([0.0, 1, 1, 0, torch.nan, 0]), "level": torch.arange(6.0)}
+    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        objective(Batch(inputs, full), generator).backward()
+    assert all(p.grad.isfinite().all() and p.grad.any() for p in objective.model.parameters())
+    for targets in ({**full, "level": torch.full((6,), torch.nan)}, {"state": full["state"]}):
+        objective.zero_grad()
+        before, terms = balance.weights(), objective.terms(Batch(inputs, targets), generator)
+        assert terms.labelled.tolist() == [True, False] and terms.tasks[1] == 0
+        terms.tasks.sum().backward()
+        objective.settle()
+        head = objective.model.heads["eeg"][1]
+        assert all(p.grad is None or not p.grad.any() for p in head.parameters())
+        assert balance.weights()[1] == before[1]
+        for parameter in balance.parameters():
+            assert parameter.grad[1] == 0
+
+
+def test_the_last_shared_layer_is_what_makes_the_readout():
+    model = Late()
+    assert last_layers(model) == [[model.encoders["eeg"].weight]]
 
 
 def test_random_tasks_come_in_proportion_and_bring_every_record_of_theirs():
