@@ -50,12 +50,11 @@ def halve(
 ) -> tuple[Float[Tensor, "batch half dim"], Bool[Tensor, "batch half"]]:
     """Mean of every two neighbouring steps that are real, and whether any is: 1, 3, 8 become 2 and 8.
 
-    As a convolution, so that an exported graph knows that its length is that of the tower's.
+    As pooling after a step of padding, so that an exported graph knows that its length is that of the tower's.
     """
     weight = mask[..., None].to(values.dtype)
-    counted = torch.cat([values * weight, weight], -1).transpose(1, 2)
-    taps = F.pad(counted.new_ones(counted.shape[1], 1, 2), (1, 0))
-    sums = F.conv1d(counted, taps, stride=2, padding=1, groups=counted.shape[1]).transpose(1, 2)
+    counted = F.pad(torch.cat([values * weight, weight], -1), (0, 0, 0, 1)).transpose(1, 2)
+    sums = 2 * F.avg_pool1d(counted, 2, 2).transpose(1, 2)
     count = sums[..., -1:]
     return sums[..., :-1] / count.clamp_min(1), count.squeeze(-1) > 0
 

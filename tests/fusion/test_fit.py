@@ -29,7 +29,7 @@ class Spread(FeatureEncoder):
 class Recorder:
     """Keeps what its fit is given."""
 
-    log: ClassVar[list] = []
+    log: ClassVar[list[tuple[object, ...]]] = []
 
     def fit(self, training_batches, generator):
         first, second = list(training_batches()), list(training_batches())
