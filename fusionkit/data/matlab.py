@@ -31,15 +31,16 @@ def list_variables(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def find_variable(path: Path, name: str) -> "Variable":
-    """Where one variable lies.
+    """Where one variable lies; upper and lower case are one where no other variable has that name.
 
     Raises:
         DataError: the file breaks a rule of `list_variables`, or has no such variable.
     """
     known = _index(path)
-    if name not in known:
+    alike = [one for one in known if one.lower() == name.lower()]
+    if name not in known and len(alike) != 1:
         raise DataError(f"{path}: there must be a variable {name!r}, but there is none{did_you_mean(name, known)}")
-    return known[name]
+    return known[name if name in known else alike[0]]
 
 
 def read_array(path: Path, name: str, axes: int = 2) -> Array:
@@ -67,6 +68,7 @@ def check_file(path: Path) -> None:
 class Variable(NamedTuple):
     """Where a variable lies in its file, and what it takes once decompressed; the order of bytes is ``<`` or ``>``."""
 
+    name: str
     start: int
     stop: int
     shape: tuple[int, ...]
@@ -90,7 +92,7 @@ def _load(path: Path, name: str) -> Any:
             content += file.read(found.stop - found.start)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return loadmat(io.BytesIO(content), variable_names=[name])[name]
+            return loadmat(io.BytesIO(content), variable_names=[found.name])[found.name]
     except Exception as error:  # the reader raises whatever damage leads it to
         raise DataError(f"{path}: variable {name}: must be readable, but {_line(error)}") from error
 
@@ -131,7 +133,7 @@ def _index(path: Path) -> dict[str, Variable]:
                     name, shape = _name_and_shape(start, order)
                 except (ValueError, struct.error, zlib.error) as error:
                     raise DataError(problem) from error
-                found.setdefault(name, Variable(place, stop, shape, inner, order, kind == COMPRESSED))
+                found.setdefault(name, Variable(name, place, stop, shape, inner, order, kind == COMPRESSED))
                 place = stop
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None

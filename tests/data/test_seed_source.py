@@ -151,7 +151,7 @@ def test_labels_are_the_folder_s(tmp_path):
     write_raw(tmp_path / "none", ["1_20131027"], labels=None)
     source = Seed(path=tmp_path / "none")
     assert [row.labels["emotion"] for row in source.rows()] == [EMOTIONS[label] for label in LABELS]
-    assert "there is no such file; the published labels are taken" in source.notes({})[0]
+    assert "there is no label.mat; the published labels are taken" in source.notes({})[0]
 
 
 @pytest.mark.parametrize("labels", [LABELS[:14], (2, *LABELS[1:])])

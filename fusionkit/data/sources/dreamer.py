@@ -343,4 +343,5 @@ def _find(path: Path) -> Path | None:
     """The file: the path itself, or the nearest below."""
     if path.is_file():
         return path if path.name.lower() == FILE.lower() else None
-    return next((found for level in ("", "*/", "*/*/") for found in sorted(path.glob(f"{level}{FILE}"))), None)
+    levels = (sorted(path.glob(f"{level}*")) for level in ("", "*/", "*/*/"))
+    return next((found for level in levels for found in level if found.name.lower() == FILE.lower()), None)
