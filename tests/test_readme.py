@@ -38,6 +38,12 @@ def test_the_example_recipe_is_sound():
     assert [node.level for node in recipe.graph.nodes] == ["early", "intermediate"]
 
 
+def test_the_example_of_eeg_may_be_streamed():
+    rest = "data: {kind: manifest, path: lab.csv}\ntasks: {state: {kind: classification}}\n"
+    recipe = parse_recipe(block("yaml", "montage: seed_62") + rest, "readme.yaml")
+    assert recipe.export.streaming and recipe.modalities["eeg"].align.kind == "euclidean"
+
+
 def test_the_example_operation_passes_the_conformance_suite(tmp_path):
     path = tmp_path / "my_lab_fusion.py"
     path.write_text(block("python", "class Stack"))

@@ -34,24 +34,45 @@ def explain(
         print("No options.")
         return
     print("Options:")
-    width = max(len(row["option"]) for row in options)
-    for row in options:
-        default = row["default"] if row["default"] == "required" else f"default {row['default']}"
-        print(f"  {row['option']:<{width}}  {row['type']}; {default}")
-        if row["description"]:
-            print(f"  {'':<{width}}    {row['description']}")
+    print("\n".join(_lines(options, "  ")))
 
 
-def option_table(schema: dict[str, Any]) -> list[dict[str, str]]:
-    """A row per option of a JSON Schema: its name, its type with bounds, its default, what it means."""
+def option_table(schema: dict[str, Any], defs: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """A row per option of a JSON Schema: its name, its type with bounds, its default, what it means; and a table of
+    the options inside it for every mapping that it may be."""
     from fusionkit.recipe.write import dump_flow
 
+    defs = schema.get("$defs", {}) if defs is None else defs
     rows = []
     for name, entry in schema.get("properties", {}).items():
         default = "required" if name in schema.get("required", ()) else dump_flow(entry.get("default"))
-        row = {"option": name, "type": describe(entry, schema.get("$defs", {}))}
-        rows.append({**row, "default": default, "description": entry.get("description", "")})
+        row = {"option": name, "type": describe(entry, defs)}
+        inside = [option_table(part, defs) for part in _mappings(entry, defs)]
+        rows.append({**row, "default": default, "description": entry.get("description", ""), "inside": inside})
     return rows
+
+
+def _lines(rows: list[dict[str, Any]], indent: str) -> list[str]:
+    """A table as text, tables inside it further to the right."""
+    lines, width = [], max(len(row["option"]) for row in rows)
+    for row in rows:
+        default = row["default"] if row["default"] == "required" else f"default {row['default']}"
+        lines.append(f"{indent}{row['option']:<{width}}  {row['type']}; {default}")
+        if row["description"]:
+            lines.append(f"{indent}{'':<{width}}    {row['description']}")
+        for table in row["inside"]:
+            lines += _lines(table, f"{indent}      ")
+    return lines
+
+
+def _mappings(entry: dict[str, Any], defs: dict[str, Any]) -> list[dict[str, Any]]:
+    """The mappings with known keys that a type may be."""
+    if "$ref" in entry:
+        return _mappings(defs[entry["$ref"].rpartition("/")[2]], defs)
+    choices = [*entry.get("anyOf", ()), *entry.get("oneOf", ())]
+    if choices:
+        return [found for one in choices for found in _mappings(one, defs)]
+    return [entry] if entry.get("properties") else []
 
 
 def describe(entry: dict[str, Any], defs: dict[str, Any]) -> str:

@@ -45,7 +45,9 @@ class Frames:
             )
         return cls(samples, hop, sample_rate)
 
-    def cut(self, values: Float[Tensor, "batch channel time"]) -> Float[Tensor, "batch channel step sample"]:
+    def cut(
+        self, values: Float[Tensor, "batch channel *rest time"]
+    ) -> Float[Tensor, "batch channel *rest step sample"]:
         """Frames of every channel; exports with free batch and time (of two steps or more).
 
         A view of the values, which must not be written to; in a graph one gather, for a view of free size exports not.

@@ -164,6 +164,8 @@ def option_problems(
             message = f"no such option{did_you_mean(str(place[-1]), known)}; known: {known}"
         elif finding["type"] == "missing":
             message = "must be given"
+        elif finding["type"] == "union_tag_not_found":
+            path, message, got = (*path, finding["ctx"]["discriminator"].strip("'")), "must be given, too", {}
         else:
             message = finding["msg"].removeprefix("Value error, ")
             message = message[0].lower() + message[1:]

@@ -32,7 +32,9 @@ class AlignOptions(BaseModel):
 
     kind: Annotated[Literal["none", "euclidean"], Field(description="how windows are aligned")] = "none"
     over: Annotated[Over | None, Field(description="whose windows are aligned together; default: subject")] = None
-    seconds: Annotated[float | None, Field(gt=0, description="length of the calibration segment")] = None
+    seconds: Annotated[
+        float | None, Field(gt=0, allow_inf_nan=False, description="length of the calibration segment")
+    ] = None
     recording: Annotated[
         str | None,
         Field(description="pattern of the calibration's recording, such as '*_rest'; default: the first one"),
@@ -73,7 +75,8 @@ def fit_alignment(options: AlignOptions, study: Study, sensor_name: str) -> Alig
     """The matrices of one sensor; None where it is not aligned. Reads every record once, one in memory at a time.
 
     Raises:
-        DataError: the sensor is no time series of channels, or a subject has nothing to calibrate on.
+        DataError: the sensor is no time series of channels, or a subject has nothing to calibrate on, or no more
+            samples than channels.
     """
     if options.kind == "none":
         return None
@@ -97,6 +100,11 @@ def fit_alignment(options: AlignOptions, study: Study, sensor_name: str) -> Alig
         return Alignment(groups, matrix, used, note)
     segments = find_segments(sensor_name, sensor, records, options.seconds, options.recording, over)
     for segment in segments:
+        if segment.count <= stored.item[0]:
+            raise DataError(
+                f"seconds must hold more samples than {sensor_name} has channels, {stored.item[0]}, but "
+                f"{options.seconds:g} s hold {segment.count}"
+            )
         values = sensor.values[segment.first : segment.first + segment.count].T
         matrix[segment.group] = calibrate_alignment(values, stored.longest, scale)
     used = overlapping(segments, sensor)

@@ -165,9 +165,9 @@ def compute(
         modality: makes windows of stored slices.
         front_end: makes features of windows; it must not train, and is left as it is.
         cache: the folder for the files.
-        key: settings that the features depend on, besides the data: the modality's options as canonical JSON, and
-            those of the alignment.
-        alignment: what windows are multiplied by first.
+        key: settings that the features depend on, besides the data: the modality's options as canonical JSON.
+        alignment: what windows are multiplied by first; its matrices count too, for names of files choose its
+            segments, and the study's digest does not know them.
         device: where the front end runs.
         progress: see `Progress`.
 
@@ -178,6 +178,8 @@ def compute(
     if front_end.shape.trains or any(parameter.requires_grad for parameter in front_end.parameters()):
         raise ConfigError(f"a front end must be deterministic to be cached, but that of {sensor_name} trains")
     identity = [VERSION, study.digest, sensor_name, modality.kind, key]
+    if alignment is not None:
+        identity.append(hashlib.sha256(alignment.group.tobytes() + alignment.matrix.tobytes()).hexdigest())
     name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
     def fill(path: Path) -> tuple[Array, Array | None]:

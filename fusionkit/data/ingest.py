@@ -179,7 +179,7 @@ def gather_records(rows: Sequence[Row], labels: Iterable[str]) -> Records:
 def _plan(
     source: Source, rows: Sequence[Row], sensors: Mapping[str, SensorColumn], expected: Mapping[str, Stored]
 ) -> list[_Job]:
-    """One job per recording, numbered by first use; every cell is looked up before any file is read."""
+    """One job per recording, by its first record; every cell is looked up before any file is read."""
     problems = _Problems()
     jobs: list[_Job] = []
     fingerprint = source.fingerprint()
@@ -206,7 +206,7 @@ def _plan(
             )
         jobs += found.values()
     problems.check()
-    return jobs
+    return sorted(jobs, key=lambda job: min(job.cells))  # sensors of one file come together
 
 
 def _settings(

@@ -1,11 +1,12 @@
 """MATLAB files of version 5, one variable at a time: names and shapes first, then what is asked for."""
 
 import io
+import math
 import struct
 import warnings
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -13,7 +14,10 @@ from fusionkit.core.errors import DataError, did_you_mean
 from fusionkit.core.recording import Array
 
 HEADER = 128
-_COMPRESSED, _MATRIX, _OPAQUE = 15, 14, 17
+LARGEST = 1 << 30
+"""Bytes that one array may take; a crafted file of some megabytes can say that it holds thousands of times more."""
+COMPRESSED, MATRIX = 15, 14
+_OPAQUE = 17
 _ENOUGH = 1024  # bytes of a variable that hold its name and shape
 
 
@@ -26,20 +30,24 @@ def list_variables(path: Path) -> dict[str, tuple[int, ...]]:
     return {name: variable.shape for name, variable in _index(path).items()}
 
 
-def read_variable(path: Path, name: str) -> Any:
-    """One variable by its name; structs have attributes, axes of one are dropped.
+def find_variable(path: Path, name: str) -> "Variable":
+    """Where one variable lies; upper and lower case are one where no other variable has that name.
 
     Raises:
-        DataError: the file breaks a rule of `list_variables`, is damaged, or has no such variable.
+        DataError: the file breaks a rule of `list_variables`, or has no such variable.
     """
-    return _load(path, name, struct_as_record=False, squeeze_me=True)
+    known = _index(path)
+    alike = [one for one in known if one.lower() == name.lower()]
+    if name not in known and len(alike) != 1:
+        raise DataError(f"{path}: there must be a variable {name!r}, but there is none{did_you_mean(name, known)}")
+    return known[name if name in known else alike[0]]
 
 
 def read_array(path: Path, name: str, axes: int = 2) -> Array:
     """One variable by its name, as an array of numbers with its axes as they are.
 
     Raises:
-        DataError: as `read_variable`; or it is no array of numbers, or has other than ``axes`` axes.
+        DataError: as `find_variable`; or it is damaged, no array of numbers, or has other than ``axes`` axes.
     """
     array = _load(path, name)
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf" or array.ndim != axes:
@@ -57,36 +65,41 @@ def check_file(path: Path) -> None:
     _index(path)
 
 
-class _Variable(NamedTuple):
-    """Where a variable lies in its file, and its shape."""
+class Variable(NamedTuple):
+    """Where a variable lies in its file, and what it takes once decompressed; the order of bytes is ``<`` or ``>``."""
 
+    name: str
     start: int
     stop: int
     shape: tuple[int, ...]
+    size: int
+    order: Literal["<", ">"]
+    compressed: bool
 
 
-def _load(path: Path, name: str, **options: bool) -> Any:
+def _load(path: Path, name: str) -> Any:
     """One variable, read by SciPy from a file in memory that holds no other."""
-    known = _index(path)
-    if name not in known:
-        raise DataError(f"{path}: there must be a variable {name!r}, but there is none{did_you_mean(name, known)}")
+    found = find_variable(path, name)
+    size = max(found.size, math.prod(found.shape))
+    if size > LARGEST:
+        raise DataError(f"{path}: variable {name}: must take {LARGEST} bytes at most, but takes {size}")
     from scipy.io import loadmat  # a while to import
 
     try:
         with path.open("rb") as file:
             content = file.read(HEADER)
-            file.seek(known[name].start)
-            content += file.read(known[name].stop - known[name].start)
+            file.seek(found.start)
+            content += file.read(found.stop - found.start)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return loadmat(io.BytesIO(content), variable_names=[name], **options)[name]
+            return loadmat(io.BytesIO(content), variable_names=[found.name])[found.name]
     except Exception as error:  # the reader raises whatever damage leads it to
         raise DataError(f"{path}: variable {name}: must be readable, but {_line(error)}") from error
 
 
-def _index(path: Path) -> dict[str, _Variable]:
+def _index(path: Path) -> dict[str, Variable]:
     """The variables of a file, by the tags before them; refuses what is no whole file of version 5."""
-    found: dict[str, _Variable] = {}
+    found: dict[str, Variable] = {}
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -95,7 +108,8 @@ def _index(path: Path) -> dict[str, _Variable]:
                 raise DataError(
                     f"{path}: must be a MATLAB file of version 5, but is of version 7.3; save it again with '-v7'"
                 )
-            order = {b"IM": "<", b"MI": ">"}.get(header[126:128])
+            orders: dict[bytes, Literal["<", ">"]] = {b"IM": "<", b"MI": ">"}
+            order = orders.get(header[126:128])
             if order is None or not header.startswith(b"MATLAB 5.0"):
                 what = f"begins with {header[:8]!r}" if header else "is empty"
                 raise DataError(f"{path}: must be a MATLAB file of version 5, but {what}")
@@ -103,22 +117,23 @@ def _index(path: Path) -> dict[str, _Variable]:
             while place < size:
                 file.seek(place)
                 tag = file.read(8)
-                kind, count = struct.unpack(f"{order}II", tag) if len(tag) == 8 else (_MATRIX, size)
+                kind, count = struct.unpack(f"{order}II", tag) if len(tag) == 8 else (MATRIX, size)
                 stop, problem = place + 8 + count, f"{path}: a variable must begin at byte {place}, but none does"
-                if kind not in (_COMPRESSED, _MATRIX):
+                if kind not in (COMPRESSED, MATRIX):
                     raise DataError(problem)
                 if stop > size:
                     raise DataError(
                         f"{path}: must have {stop} bytes by its own account, but has {size}: it is truncated"
                     )
                 try:
-                    start = file.read(min(count, _ENOUGH))
-                    if kind == _COMPRESSED:
-                        start = zlib.decompressobj().decompress(start, _ENOUGH)[8:]
+                    start, inner = file.read(min(count, _ENOUGH)), count
+                    if kind == COMPRESSED:
+                        start = zlib.decompressobj().decompress(start, _ENOUGH)
+                        (_, inner), start = struct.unpack(f"{order}II", start[:8]), start[8:]
                     name, shape = _name_and_shape(start, order)
                 except (ValueError, struct.error, zlib.error) as error:
                     raise DataError(problem) from error
-                found.setdefault(name, _Variable(place, stop, shape))
+                found.setdefault(name, Variable(name, place, stop, shape, inner, order, kind == COMPRESSED))
                 place = stop
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None

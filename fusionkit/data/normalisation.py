@@ -37,7 +37,9 @@ class NormaliseOptions(BaseModel):
     kind: Annotated[
         Literal["none", "training", "recording", "subject", "calibration"], Field(description="whose statistics")
     ] = "training"
-    seconds: Annotated[float | None, Field(gt=0, description="calibration: length of the segment")] = None
+    seconds: Annotated[
+        float | None, Field(gt=0, allow_inf_nan=False, description="calibration: length of the segment")
+    ] = None
     recording: Annotated[
         str | None,
         Field(description="calibration: pattern of the recording's name, such as '*_rest'; default: the first one"),

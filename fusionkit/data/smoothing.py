@@ -171,7 +171,8 @@ def step_weights(options: Smoothing, steps: int, device: torch.device | None = N
 
     The gains of the Kalman filter follow a Moebius map :math:`K' = (K + q) / (K + q + 1)`, :math:`q = Q / R`, with
     the fixed points :math:`k_\pm = (-q \pm \sqrt{q^2 + 4 q}) / 2`; hence :math:`(K_t - k_+) / (K_t - k_-)` falls by
-    the factor :math:`(1 - k_+)^2` in every step, and any number of steps has a closed form.
+    the factor :math:`(1 - k_+)^2` in every step: with that ratio :math:`a_t`, what is left of step s at step t is
+    :math:`(1 - k_+)^{t-s} (1 - a_s) / (1 - a_t)` of its gain. No sum or product runs over steps.
     """
     time = torch.arange(steps, device=device)
     lag = time[:, None] - time
@@ -179,14 +180,16 @@ def step_weights(options: Smoothing, steps: int, device: torch.device | None = N
         inside = ((lag >= 0) & (lag < options.steps)).float()
         return inside / inside.sum(1, keepdim=True)
     ratio = options.process_variance / options.noise_variance
-    upper, lower = (0.5 * (-ratio + sign * math.sqrt(ratio**2 + 4 * ratio)) for sign in (1, -1))
-    first = options.start_variance + options.process_variance
-    first = first / (first + options.noise_variance)
-    apart = (first - upper) / (first - lower) * torch.exp(2 * math.log1p(-upper) * time)
-    gain = (upper - lower * apart) / (1 - apart)
-    kept = torch.log1p(-gain).cumsum(0)  # log of what is left of the start
+    root = math.sqrt(ratio) * math.sqrt(ratio + 4)
+    upper, lower = 2 * ratio / (ratio + root), -0.5 * (ratio + root)  # no difference of two near numbers
+    first = (options.start_variance + options.process_variance) / options.noise_variance
+    first = first / (first + 1)
+    decay = -math.log1p(upper + ratio)  # log of 1 - K in the steady state
+    apart = (first - upper) / (first - lower)
+    whole = (upper - lower) / (first - lower) - apart * torch.expm1(2 * decay * time)  # 1 - a, of every step
+    gain = (upper - lower * apart * torch.exp(2 * decay * time)) / whole
     weight = torch.where(time > 0, gain, torch.ones_like(gain))  # the filter starts at the first step
-    past = torch.exp(torch.where(lag >= 0, kept[:, None] - kept, torch.zeros_like(kept)))
+    past = torch.exp(decay * lag.clamp_min(0)) * whole / whole[:, None]
     return torch.where(lag >= 0, past * weight, torch.zeros_like(past))
 
 

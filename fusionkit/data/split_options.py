@@ -64,7 +64,9 @@ class SplitOptions(BaseModel):
     has no use for (other subjects) are in none of its parts.
 
     Validation groups are always cut from the training groups, unless they are listed: by trial where the protocol
-    goes by sessions, which is the whole session where trials have no names.
+    goes by sessions, which is the whole session where trials have no names. Where a fold has one training group alone
+    (two subjects, each tested on the other), validation is cut from within it: by session, else by trial, else by
+    recording, whichever first gives two whole parts. The report says so.
 
     Reference:
         Zheng and Lu, IEEE Transactions on Autonomous Mental Development 7(3), 2015 (SEED); Liu, Qiu, Zheng and Lu,

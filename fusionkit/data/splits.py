@@ -20,6 +20,8 @@ from fusionkit.data.split_options import PARTS, PER, SplitOptions
 __all__ = ["PARTS", "Fold", "Split", "SplitOptions", "make_split"]
 
 Rows = Int[np.ndarray, "_"]
+SMALLER = ("subject", "session", "trial", "recording")
+"""What the only training group of a fold is divided by: the first of which it holds two or more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +71,23 @@ class Split:
                 )
             tested[fold.test] = number
         return cls(options, tuple(folds), records.id, _hash(_named(folds, records.id)))
+
+    def notes(self, records: Records) -> list[str]:
+        """What is not as the options say, a line: folds whose validation is cut from within the only training group."""
+        group, names = records.group(self.options.by), records.group_names(self.options.by)
+        divided = {
+            number: names[both[0]]
+            for number, fold in enumerate(self.folds)
+            if (both := np.intersect1d(group[fold.train], group[fold.validation])).size
+        }
+        if not divided:
+            return []
+        example = f"{next(iter(divided.values()))!r} in fold {next(iter(divided))}"
+        note = (
+            f"validation is cut from within the only training group by {self.options.by} ({example}; {len(divided)} of "
+            f"{len(self.folds)} folds), so that its scores are those of a group that the model knows"
+        )
+        return [note]
 
     def save(self, path: Path) -> None:
         """Write as JSON, by record id, under a temporary name first."""
@@ -173,21 +192,43 @@ class _Groups:
         """Test on these groups; cut validation from the training groups (default: all others)."""
         if train is None:
             train = np.setdiff1d(np.arange(len(self)), test)
-        kept, validation = self.cut_validation(number, train)
-        return Fold(self.rows(kept), self.rows(validation), self.rows(test))
+        return Fold(*self.cut_validation(number, train), self.rows(test))
 
     def cut_validation(self, number: int, train: Rows) -> tuple[Rows, Rows]:
-        """Draw validation groups from training groups; what remains comes first."""
-        by, fraction = self.options.by, self.options.validation
-        if len(train) < 2:
+        """Rows that train and rows that validate, whole groups of ``train`` each; a group that is alone is divided."""
+        of_row, units = self.of_row, train
+        if len(train) == 1:
+            of_row = self._divide(int(train[0]))
+            units = np.unique(of_row[of_row >= 0])
+        if len(units) < 2:
+            alone = f", which holds no smaller ones ({', '.join(SMALLER)})" if len(train) else ""
             raise DataError(
                 f"training and validation need a group each, but fold {number} leaves {len(train)} of {len(self)} "
-                f"groups by {by} for both"
+                f"groups by {self.options.by} for both{alone}"
             )
-        assert isinstance(fraction, float)
-        count = _share(fraction, len(train), spare=1)
-        drawn = self.generator(1, number).permutation(len(train))[:count]
-        return np.delete(train, drawn), np.sort(train[drawn])
+        assert isinstance(self.options.validation, float)
+        count = _share(self.options.validation, len(units), spare=1)
+        drawn = self.generator(1, number).permutation(len(units))[:count]
+        kept = np.flatnonzero(np.isin(of_row, np.delete(units, drawn)))
+        return kept, np.flatnonzero(np.isin(of_row, units[drawn]))
+
+    def _divide(self, group: int) -> Rows:
+        """Number per record of the group's largest smaller units, of which none parts a trial or a recording; else -1."""
+        mine = np.flatnonzero(self.of_row == group)
+        found = np.full(len(self.records), -1)
+        for level in SMALLER:
+            units = self.records.group(level)[mine]
+            if len(np.unique(units)) > 1 and not any(self._parts(units, mine, whole) for whole in SMALLER[2:]):
+                found[mine] = units
+                break
+        return found
+
+    def _parts(self, units: Rows, rows: Rows, whole: str) -> bool:
+        """Whether a trial or a recording that has a name lies in two units."""
+        names: tuple[str, ...] = getattr(self.records, whole)
+        named = np.array([bool(names[row]) for row in rows])
+        pairs = np.stack([self.records.group(whole)[rows], units])[:, named]
+        return len(np.unique(pairs, axis=1).T) > len(np.unique(pairs[0]))
 
     def generator(self, *path: int) -> np.random.Generator:
         assert self.options.seed is not None
@@ -268,7 +309,7 @@ def _by_column(groups: _Groups) -> Fold:
     if isinstance(options.validation, list):
         return Fold(**rows)
     kept, validation = groups.cut_validation(0, np.unique(groups.of_row[rows["train"]]))
-    kept, validation = (np.intersect1d(groups.rows(part), rows["train"]) for part in (kept, validation))
+    kept, validation = (np.intersect1d(part, rows["train"]) for part in (kept, validation))
     return Fold(kept, validation, rows["test"])
 
 

@@ -51,7 +51,7 @@ def class_pictures(
 ) -> Mapping[str, Picture]:
     """Windows of some records of every class; spectra by class, of sensors that know bands of frequency.
 
-    Of what is no time series nothing is drawn.
+    Of what is no time series nothing is drawn, nor of windows of a single sample.
 
     Args:
         signals: the records.
@@ -65,6 +65,8 @@ def class_pictures(
     if not any(shown):
         return {}
     read = {row: signals.read(row) for one in shown for row in one}
+    if max(map(len, read.values())) < 2:
+        return {}
     pages = [
         [Example(signals.ids[row], signals.subjects[row], classes[class_], read[row]) for row in one]
         for class_, one in enumerate(shown)

@@ -62,6 +62,8 @@ def learning_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> F
         right.set_title("validation loss", fontsize=9)
         for axes in (left, right):
             axes.set_xlabel("epoch")
+            low, high = axes.get_xlim()
+            axes.set_xlim(min(low, 0.5), max(high, 1.5))  # an axis of one epoch has no fractions of it
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(color="#e5e7eb")
         if 1 < len(histories) <= 10:

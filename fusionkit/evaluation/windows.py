@@ -36,6 +36,7 @@ from fusionkit.training.checkpoint import write_atomically
 
 FORMATS = (".png", ".svg", ".pdf")
 TRACES = 16
+NAMES = 64
 SECONDS = 10.0
 WIDTH = 9.0
 
@@ -120,8 +121,9 @@ def source_pictures(facts: SourceFacts) -> dict[str, Picture]:
             read = partial(_read_cell, cells, column)
             present = np.array([cell is not None for cell in cells])
             first = int(present.argmax())
-            if is_series(sensor.first):
-                windows[sensor.name] = read(first), sensor.first
+            window = read(first)
+            if is_series(sensor.first) and len(window) > 1:
+                windows[sensor.name] = window, sensor.first
             else:
                 windows[f"{sensor.name}: a whole recording"] = _load(cells, column, first).values, sensor.first
             ids, subjects = [row.id for row in rows], [row.subject for row in rows]
@@ -202,10 +204,10 @@ def _draw_windows(
     with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         rows = figure.subplots(len(windows), 1, squeeze=False, height_ratios=heights)[:, 0]
         for axes, (name, (values, stored)) in zip(rows, windows.items(), strict=True):
-            if is_series(stored):
+            if is_series(stored) and len(values) > 1:
                 draw_traces(axes, beginning(values, stored, SECONDS), stored, most=TRACES)
                 axes.set_xlabel("seconds")
-            elif stored.sample_rate is not None:
+            elif len(stored.item) == 2:
                 _draw_bands(axes, values, stored)
             elif len(stored.item) == 3:
                 _draw_image(axes, values)
@@ -278,5 +280,6 @@ def _draw_text(axes: Axes, values: Array) -> None:
 def _draw_vector(axes: Axes, values: Array, stored: Stored) -> None:
     numbers = np.asarray(values, dtype=np.float64).reshape(-1)
     axes.bar(range(len(numbers)), numbers, color="#93c5fd")
-    if len(stored.channels) == len(numbers) <= TRACES:
-        axes.set_xticks(range(len(numbers)), stored.channels, fontsize=7, parse_math=False)
+    if len(stored.channels) == len(numbers) <= NAMES:
+        upright = 0 if len(numbers) <= TRACES else 90
+        axes.set_xticks(range(len(numbers)), stored.channels, fontsize=7, rotation=upright, parse_math=False)

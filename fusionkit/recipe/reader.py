@@ -12,6 +12,7 @@ from fusionkit.core import registry
 from fusionkit.core.errors import ConfigError, UnknownNameError, did_you_mean
 from fusionkit.core.registry import Registry, import_plugin, option_problems
 from fusionkit.fusion.graph import Graph, GraphError, parse_graph
+from fusionkit.recipe.catalogue import load_sensors
 from fusionkit.recipe.problem import Key, Places, dotted
 from fusionkit.recipe.sections import (
     NAME,
@@ -292,6 +293,8 @@ class Reader:
             if not isinstance(entries, list):
                 self.problem(key, f"must be a list of augmentations, but got {_short(entries)}")
                 continue
+            if any(isinstance(raw, dict) and raw.get("kind") not in registry.augment.kinds() for raw in entries):
+                load_sensors()  # one that the recipe does not use may bring it
             found = [self.choice(Choice, registry.augment, raw, (*key, index)) for index, raw in enumerate(entries)]
             chosen[name] = tuple(choice for choice in found if choice is not None)
         return chosen

@@ -7,7 +7,7 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 FLOOR = 1e-8
-"""Directions with less than this share of the largest variance are no signal (a reference, an interpolation)."""
+"""Directions with less than this share of their channels' variance are no signal (a reference, an interpolation)."""
 
 
 class MeanCovariance:
@@ -42,14 +42,18 @@ def alignment_matrix(covariance: Array, scale: float = 1.0) -> Array:
     r"""``scale`` :math:`R^{-1/2}`, the symmetric matrix that gives windows of mean covariance :math:`R` that of ``scale``:sup:`2`.
 
     A covariance of 4 on the diagonal alone gives 1/2. What has next to no variance (`FLOOR`), as the one direction
-    that an average reference leaves, becomes 0 instead of being blown up: a pseudo-inverse.
+    that an average reference leaves, becomes 0 instead of being blown up: a pseudo-inverse. How many such directions
+    there are is told by correlations, so that a loose electrode of a volt does not make the others next to nothing.
 
     Reference:
         He, Wu, Transfer Learning for Brain-Computer Interfaces: A Euclidean Space Data Alignment Approach, IEEE TBME
         2020. The paper has scale 1 and leaves the mean in.
     """
-    value, vector = np.linalg.eigh(np.asarray(covariance, np.float64))
-    used = value > FLOOR * max(float(value[-1]), np.finfo(np.float64).tiny)
+    covariance = np.asarray(covariance, np.float64)
+    size = np.sqrt(np.where(np.diag(covariance) > 0, np.diag(covariance), 1))
+    common = np.linalg.eigvalsh(covariance / np.outer(size, size))
+    value, vector = np.linalg.eigh(covariance)
+    used = (np.arange(len(value)) >= (common <= FLOOR * common[-1]).sum()) & (value > 0)
     root = np.where(used, 1 / np.sqrt(np.where(used, value, 1)), 0)
     matrix: Array = scale * (vector * root) @ vector.T
     return matrix
@@ -67,10 +71,14 @@ def calibrate_alignment(segment: Array, samples: int, scale: float = 1.0) -> Arr
 
 
 def align(matrix: Array, window: Array) -> Array:
-    """Align one window ``(channel, time)``; what it has not measured adds nothing and stays 0. Keeps the window's dtype."""
-    here = measured(window)
-    values = np.where(here[:, None], window, 0).astype(np.float64)
-    aligned: Array = np.where(here[:, None], matrix @ values, 0).astype(window.dtype)
+    """Align one window ``(channel, time)``, or ``(channel, band, time)`` of signals by band: filters do not mix channels.
+
+    What it has not measured adds nothing and stays 0. Keeps the window's dtype.
+    """
+    flat = window.reshape(len(window), -1)
+    here = measured(flat)[:, None]
+    values = np.where(here, flat, 0).astype(np.float64)
+    aligned: Array = np.where(here, matrix @ values, 0).astype(window.dtype).reshape(window.shape)
     return aligned
 
 

@@ -116,11 +116,17 @@ class Session:
             raise BundleError(f"the graph must take these windows, but {str(error).splitlines()[0]}") from None
         return dict(zip(self.tasks, outputs, strict=True))
 
-    def chain(self, name: str) -> "Chain":
+    def chain(self, name: str, *, bank: bool = True) -> "Chain":
         """A fresh chain of the causal steps from the channels of one sensor's stream to its windows.
 
         The stream has the channels of the manifest in their order, at its ``sample_rate`` by the chain's ``ratio``:
-        for a sensor of 128 Hz and a chain that halves the rate, 256 Hz.
+        for a sensor of 128 Hz and a chain that halves the rate, 256 Hz. A channel that comes off must be NaN in the
+        stream, which is NaN in the window and counts as not measured: zeros would ring in the filters.
+
+        Args:
+            name: of the sensor.
+            bank: False leaves out the filters of bands, as the calibration segment of ``align`` must; windows that
+                went through them are aligned all the same.
 
         Raises:
             BundleError: no such sensor, its steps break a rule, or it was preprocessed as no stream can be.
@@ -132,7 +138,8 @@ class Session:
         steps = self.sensors[name].get("chain")
         if steps is None:
             raise BundleError(f"{name}: a stream needs causal steps, but this sensor looked ahead when it was trained")
-        return Chain(steps)
+        whole = Chain(steps)
+        return whole if bank else Chain([step for step in steps if step["step"] != "bank"])
 
     def explain(self) -> str:
         """Say in a few lines what goes in and what comes out."""

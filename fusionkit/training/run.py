@@ -140,7 +140,7 @@ def train(recipe: Recipe, *, resume: bool = False, fold: int | None = None, list
             notes = check_straddling(split, study, recipe.data.allow_leakage, smoothed_together(recipe, study))
         listener.say(f"run {run.folder}")
         material = Material(recipe, study, device, listener.prepare)
-        notes = [*notes, *material.notes]
+        notes = [*split.notes(study.records), *notes, *material.notes]
         for note in notes:
             listener.say(f"note: {note}")
         if leader:

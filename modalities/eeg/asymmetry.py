@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from fusionkit.core.errors import ConfigError
+from fusionkit.data.sources.seed_family import FRONT_BACK
 
 from .places import site
 
@@ -16,12 +17,6 @@ Kind = Literal["dasm", "rasm", "asm", "dcau"]
 
 LIMIT = 100.0
 """Bound of a ratio either way."""
-
-FRONT_BACK = (
-    "FT7-TP7 FC5-CP5 FC3-CP3 FC1-CP1 FCZ-CPZ FC2-CP2 FC4-CP4 FC6-CP6 FT8-TP8 F7-P7 F5-P5 F3-P3 F1-P1 FZ-PZ F2-P2 "
-    "F4-P4 F6-P6 F8-P8 FP1-O1 FP2-O2 FPZ-OZ AF3-CB1 AF4-CB2"
-)
-"""The 23 pairs of the SEED data set's DCAU."""
 
 
 class Asymmetry(nn.Module):
@@ -68,7 +63,7 @@ def find_pairs(kind: Kind, channels: Sequence[str]) -> list[tuple[int, int]]:
     """Numbers of the channels that make a pair, by their names in the 10-05 system.
 
     Left of the midline is odd, and its even counterpart, one more, lies at the same place on the right: C3 and C4,
-    T3 (T7) and T8. Front and back are those of `FRONT_BACK`. Channels of no pair are left out; the 62 of SEED make
+    T3 (T7) and T8. Front and back are the 23 pairs of SEED's DCAU. Channels of no pair are left out; the 62 of SEED make
     27 and 23 pairs.
 
     Raises:
@@ -78,7 +73,7 @@ def find_pairs(kind: Kind, channels: Sequence[str]) -> list[tuple[int, int]]:
     for index, channel in enumerate(channels):
         known.setdefault(site(channel), index)
     if kind == "dcau":
-        pairs = [tuple(pair.split("-")) for pair in FRONT_BACK.split()]
+        pairs = list(FRONT_BACK)
         wanted = "in front and behind, such as Fz and Pz"
     else:
         pairs = [(name, other) for name in known if (other := _counterpart(name)) is not None]

@@ -19,8 +19,10 @@ from .front_end import BandFeatures, FilteredVariance, FourierVariance, Samples
 from .measure import Entropy, Power, RelativePower, SeedEntropy, Unit
 from .places import positions
 
-Seconds = Annotated[float, Field(gt=0, description="seconds of one step")]
-Step = Annotated[float | None, Field(gt=0, description="seconds from step to step; default: window")]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False, description="seconds of one step")]
+Step = Annotated[
+    float | None, Field(gt=0, allow_inf_nan=False, description="seconds from step to step; default: window")
+]
 Named = Literal["seed", "classic"] | Annotated[dict[str, tuple[float, float]], Field(min_length=1)]
 BandSet = Annotated[Named, Field(description="a named set, or name: [low, high] in hertz, low inside and high outside")]
 Measure = Annotated[
@@ -29,7 +31,7 @@ Measure = Annotated[
 ]
 Log = Annotated[Literal["e", 2], Field(description="base of the entropy's logarithm: nats (e) or bits (2)")]
 InUnit = Annotated[Unit, Field(description="unit of the signal: the variance is in its square")]
-Floor = Annotated[float, Field(gt=0, description="least variance of a band, in square microvolts")]
+Floor = Annotated[float, Field(gt=0, allow_inf_nan=False, description="least variance of a band, in square microvolts")]
 Pairs = Annotated[
     Kind | None,
     Field(
@@ -98,7 +100,7 @@ class SeedFeatures(BaseModel):
         Literal["entropy", "power", "relative_power"],
         Field(description="log2(100 E), E, or a band's share of E of all bands"),
     ] = "entropy"
-    floor: Annotated[float, Field(gt=0, description="least E")] = 1e-6
+    floor: Annotated[float, Field(gt=0, allow_inf_nan=False, description="least E")] = 1e-6
     asymmetry: Pairs = None
 
 

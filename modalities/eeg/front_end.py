@@ -157,8 +157,8 @@ class FilteredVariance(nn.Module):
         self, values: Shaped[Tensor, "batch channel band sample"]
     ) -> tuple[Float[Tensor, "batch channel step band"], Float[Tensor, "batch channel step"]]:
         """Variances in square microvolts, and the sum over bands of the root of every step's sum of squares."""
-        frames = self.frames.cut(values.flatten(1, 2).to(self.scale.dtype))
-        size = torch.linalg.vector_norm(frames, dim=-1).unflatten(1, values.shape[1:3]).transpose(2, 3)
+        frames = self.frames.cut(values.to(self.scale.dtype))
+        size = torch.linalg.vector_norm(frames, dim=-1).transpose(2, 3).contiguous()  # else it exports not
         return (size * self.scale).square(), size.sum(-1)
 
 

@@ -23,7 +23,7 @@ QUALITY = 30.0  # of the causal notch: its frequency by its width at half the po
 NEIGHBOURS = 20  # that MNE's search for bad channels compares a channel with
 THRESHOLD = 1.5  # from which local outlier factor on it calls one bad
 
-Hertz = Annotated[float, Field(gt=0)]
+Hertz = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class BadChannels(BaseModel):
@@ -50,7 +50,7 @@ class Preprocess(BaseModel):
     bad: BadChannels = BadChannels()
     interpolate_bad: Annotated[bool, Field(description="spherical splines for bad channels, else zeros")] = True
     reference: Annotated[
-        Literal["average"] | list[str] | None,
+        Literal["average"] | Annotated[list[str], Field(min_length=1)] | None,
         Field(description="average of all channels, or of those named; none: as recorded"),
     ] = None
     resample: Annotated[Hertz | None, Field(description="the rate to bring recordings to, hertz, last of all")] = None
@@ -128,15 +128,16 @@ def mixing(
 ) -> Array | None:
     """Interpolation and reference as one matrix ``(channel, channel)``; None where it would change nothing.
 
-    Missing and bad channels are interpolated from the good ones, or become zeros. The reference is the mean of the
-    channels it names, or of all, where they were measured or interpolated; what was not stays 0.
+    Missing and bad channels are interpolated from the good ones, or become zeros; a bad one is bad in every recording,
+    measured or not. The reference is the mean of the channels it names, or of all, where they were measured or
+    interpolated; what was not stays 0.
 
     Raises:
         DataError: a reference does not exist or is not good, or a channel cannot be interpolated.
     """
     count = len(channels)
-    bad = [i for i in bad if i not in gaps.missing]
-    targets = [*(gaps.missing if gaps.interpolate else ()), *(bad if interpolate_bad else ())]
+    missing = gaps.missing if gaps.interpolate else ()
+    targets = sorted({*missing, *(bad if interpolate_bad else ())})
     sources = [i for i in range(count) if i not in gaps.missing and i not in bad]
     if not sources:
         raise DataError(f"{where}: a recording must have a good channel, but all {count} are bad or missing")

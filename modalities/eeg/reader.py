@@ -77,7 +77,9 @@ class EEG(Modality):
         missing: Annotated[
             Literal["refuse", "mask", "interpolate"], Field(description="electrodes of the montage that lack")
         ] = "refuse",
-        sample_rate: Annotated[float | None, Field(gt=0, description="the rate files must have, hertz")] = None,
+        sample_rate: Annotated[
+            float | None, Field(gt=0, allow_inf_nan=False, description="the rate files must have, hertz")
+        ] = None,
         resample: Annotated[bool, Field(description="bring other rates to sample_rate")] = False,
         preprocess: Annotated[Preprocess | None, Field(description="cleaning of whole recordings")] = None,
         features: features.EEGFeatures = _DFT,
@@ -175,7 +177,7 @@ class EEG(Modality):
 
         A stream brings the channels of ``stored``, none missing, at ``sample_rate`` (else at the stored rate).
         """
-        if self.ahead() or self.features.kind == "ready":
+        if self.ahead():
             return None
         bank = features.bank(self.features, stored)
         last = [] if bank is None else [dict(bank)]
@@ -186,8 +188,12 @@ class EEG(Modality):
         return [*causal_steps(self.preprocess, rate, stored.channels, Gaps(), "stream"), *last]
 
     def ahead(self) -> list[str]:
-        """Keys of the preprocessing that look at samples to come."""
-        return [] if self.preprocess is None else self.preprocess.ahead
+        """What looks at samples to come, or may have done so, by key."""
+        ready = self.features.kind == "ready"
+        found = ["features: {kind: ready} were made elsewhere, where they may have seen the future"] if ready else []
+        if self.resample:
+            found.append("resample filters forwards and backwards; preprocess.resample by method: causal does not")
+        return [*found, *(self.preprocess.ahead if self.preprocess is not None else [])]
 
     def window(self, stored: Array) -> Array:
         """``(time, channel[, band])`` as stored to ``(channel[, band], time)``."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -86,6 +86,14 @@ class Signal(Modality):
             raise DataError("a signal array with time must come with a sampling rate, but it has none; set sample_rate")
         recording = self._recording(values.T, rate, tuple(channels), "array")
         return at_rate(recording, self.sample_rate, self.resample, "array")
+
+    def ahead(self) -> list[str]:
+        """What looks at samples to come, by key."""
+        return ["resample filters forwards and backwards"] if self.resample else []
+
+    def chain(self, stored: Stored) -> list[dict[str, Any]] | None:
+        """Nothing is done to a stream but what resampling does, which it cannot have."""
+        return None if self.resample else []
 
     def window(self, stored: Array) -> Array:
         """``(time, channel)`` as stored to ``(channel, time)``; a vector becomes ``(channel, 1)``."""

@@ -24,7 +24,7 @@ def test_json_has_the_same(capsys):
     assert main(["explain", "fusion.rcft", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["family"], found["kind"]) == ("fusion", "rcft")
-    assert {"option", "type", "default", "description"} == set(found["options"][0])
+    assert {"option", "type", "default", "description", "inside"} == set(found["options"][0])
 
 
 def test_an_ambiguous_name_lists_its_families(capsys, monkeypatch):
@@ -107,3 +107,11 @@ def test_types_bounds_and_defaults_are_put_in_words():
         ("word", "text", "'true'"),
     ]
     assert rows[1]["description"] == "how many"
+    assert [row["option"] for table in rows[-2]["inside"] for row in table] == ["kind", "width"]
+
+
+def test_options_inside_options_are_explained(capsys):
+    assert main(["explain", "eeg"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    for option in ("notch", "interpolate_bad", "lof", "order", "points", "floor", "asymmetry"):
+        assert any(line.startswith("        ") and line.split()[:1] == [option] for line in said), option

@@ -85,6 +85,24 @@ def test_what_an_average_reference_took_away_is_not_blown_up():
     assert np.abs(matrix @ np.ones(4)).max() < 1e-5
 
 
+def test_a_loose_electrode_does_not_silence_the_others():
+    generator = np.random.default_rng(0)
+    window = 1e-5 * generator.normal(size=(4, 4)) @ generator.normal(size=(4, 500))
+    window[1] *= 1e5  # a volt
+    aligned = align(alignment_matrix(covariance_of([window]), 1e-5), window)
+    np.testing.assert_allclose(covariance_of([aligned]), 1e-10 * np.eye(4), atol=1e-13)
+
+
+def test_signals_by_band_are_aligned_band_by_band():
+    matrix = alignment_matrix(covariance_of(draw(3, 4)))
+    bands = np.stack(draw(2, 4), axis=1)
+    bands[2] = 0
+    made = align(matrix, bands)
+    for band in range(2):
+        np.testing.assert_array_equal(made[:, band], align(matrix, bands[:, band]))
+    assert made.shape == bands.shape and (made[2] == 0).all()
+
+
 @pytest.mark.parametrize("dead", [0.0, np.nan])
 def test_a_channel_that_was_not_measured_adds_nothing_and_stays_zero(dead):
     windows = draw(6, 3)
@@ -191,6 +209,14 @@ def test_alignment_comes_before_what_sees_the_whole_recording(tmp_path):
     np.testing.assert_allclose(windows[0, :, 0], whole.cumsum(1)[:, 150:], rtol=1e-3, atol=1e-9)
 
 
+def test_a_segment_of_fewer_samples_than_channels_is_refused(tmp_path):
+    """Its covariance has no inverse: what it has not seen would be lost, all of it where it holds no sample."""
+    study = make(tmp_path, SUBJECTS, RECORDINGS, STARTS)
+    for seconds in (0.001, 0.06):
+        with pytest.raises(DataError, match="must hold more samples than eeg has channels, 3, but"):
+            fit_alignment(AlignOptions(kind="euclidean", seconds=seconds), study, "eeg")
+
+
 def test_what_has_no_channels_in_time_is_refused(tmp_path):
     picture = Recording(np.zeros((1, 3, 4, 4), np.uint8))
     study = save_study(tmp_path / "s.h5", Records.of([{"id": "a"}]), {"image": NewSensor.of([picture])})
@@ -209,6 +235,7 @@ def test_what_has_no_channels_in_time_is_refused(tmp_path):
             "recording says where the seconds",
         ),
         ({"kind": "riemannian"}, "euclidean"),
+        ({"kind": "euclidean", "seconds": float("inf")}, "finite"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(given_, message):

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -66,4 +67,23 @@ def test_damage_inside_is_named(tmp_path):
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(bytes(content))
     with pytest.raises(DataError, match=r"a\.npz: array a: cannot be read"):
+        read_member(path, "a")
+
+
+@pytest.mark.parametrize(
+    ("shape", "held"), [("(1000000000000, 2)", 100), ("(20000000000,)", 100), ("(9,)", (1 << 30) + 1)]
+)
+def test_an_array_that_would_fill_memory_is_refused(tmp_path, shape, held):
+    """One whose header says so, and one that unpacks to more than a gibibyte from a megabyte."""
+    path = tmp_path / "a.npz"
+    text = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("a.npy", "w") as file,
+    ):
+        file.write(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode())
+        for _ in range(held >> 24):
+            file.write(bytes(1 << 24))
+        file.write(bytes(held % (1 << 24)))
+    with pytest.raises(DataError, match=r"a\.npz: array a: (cannot be read|must take 1073741824 bytes at most)"):
         read_member(path, "a")

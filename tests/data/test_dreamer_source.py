@@ -1,6 +1,8 @@
 """The DREAMER source: values, ratings and names are those of the file, clip by clip, with and without its baselines."""
 
 import json
+import pickle
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -182,13 +184,35 @@ def test_it_is_found_from_any_folder_above_and_known_by_its_header(tmp_path):
     assert not Dreamer.recognises(Path(__file__))
 
 
+def test_cells_travel_to_other_processes_and_one_is_held_at_a_time(tmp_path):
+    path = write(tmp_path, clips=6, seconds=(30,) * 6)
+    source = Dreamer(path=path, seconds=None)
+    found = source.cell(7, SENSORS["eeg"])
+    assert found.from_file and len(pickle.dumps(found)) < 2000
+    expected = scipy.io.loadmat(path)["DREAMER"][0, 0]["Data"][0, 1][0, 0]["EEG"][0, 0]["stimuli"][1, 0]
+    close(pickle.loads(pickle.dumps(found)).load(SENSORS["eeg"].modality).values, expected * 1e-6)
+    tracemalloc.start()
+    for row in range(12):
+        Dreamer(path=path).cell(row, SENSORS["eeg"]).load(SENSORS["eeg"].modality)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 6 * expected.nbytes  # of twelve, and as many of ECG
+
+
+def test_raw_samples_are_told_of_the_offset(tmp_path):
+    source = Dreamer(path=write(tmp_path))
+    raw = SensorColumn("eeg", registry.modalities.build("eeg", {"features": {"kind": "raw"}}), "eeg")
+    assert "offset of thousands of microvolts" in source.notes({"eeg": raw})[0]
+    assert source.notes(SENSORS) == []
+
+
 def test_a_changed_file_or_option_is_another_study(tmp_path):
     path = write(tmp_path)
     before = Dreamer(path=path).fingerprint()
     assert Dreamer(path=path, seconds=30).fingerprint() != before
     write(tmp_path, seconds=(5, 5, 5))
     assert Dreamer(path=path).fingerprint() != before
-    assert len(Dreamer(path=path).cell(0, SENSORS["eeg"]).values) == 5 * 128
+    assert len(Dreamer(path=path).cell(0, SENSORS["eeg"]).load(SENSORS["eeg"].modality).values) == 5 * 128
 
 
 @pytest.mark.parametrize(
@@ -201,6 +225,12 @@ def test_a_changed_file_or_option_is_another_study(tmp_path):
             lambda top: top["Data"][0, 0]["ECG"].update(stimuli=cell([np.ones((9, 3))] * 3)),
             "Data{1}.ECG.stimuli must hold numbers (time, 2), but has float64 of shape (9, 3)",
         ),
+        (
+            lambda top: top["Data"][0, 1].update(ScoreArousal=np.ones((2, 1))),
+            "Data{2}.ScoreArousal must be ratings of 3 clips, but is float64 of shape (2, 1)",
+        ),
+        (lambda top: top.update(EEG_Electrodes="F7"), "EEG_Electrodes must be a cell of names, but is text"),
+        (lambda top: top.update(ECG_SamplingRate=0), "ECG_SamplingRate must be a number above 0, but is int64 of"),
         (
             lambda top: top["Data"][0, 0]["EEG"].update(stimuli=cell([np.ones((9, 14))] * 2)),
             "Data{1}.EEG.stimuli must have a cell for each of 3 ratings, but has 2",

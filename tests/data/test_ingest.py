@@ -154,7 +154,7 @@ def test_the_digest_is_the_same_at_another_place(lab, tmp_path_factory):
 def test_progress_counts_recordings(lab):
     told = []
     ingest(table(lab, ROWS), sensors(), [], lab / "s.h5", progress=lambda *what: told.append(what))
-    assert told == [(1, 5, "one.dat"), (2, 5, "two.dat"), (3, 5, "row 1"), (4, 5, "row 3"), (5, 5, "row 4")]
+    assert told == [(1, 5, "one.dat"), (2, 5, "row 1"), (3, 5, "two.dat"), (4, 5, "row 3"), (5, 5, "row 4")]
 
 
 def test_two_sensors_may_share_a_column(lab):

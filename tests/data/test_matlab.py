@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusionkit.core.errors import DataError
-from fusionkit.data.matlab import list_variables, read_array, read_variable
+from fusionkit.data.matlab import list_variables, read_array
 
 
 @pytest.fixture(params=[True, False], ids=["compressed", "plain"])
@@ -38,9 +38,6 @@ def test_variables_are_listed_and_read_by_name(file):
         assert array.dtype == content[name].dtype
         np.testing.assert_array_equal(array, content[name])
     np.testing.assert_array_equal(read_array(path, "cube", axes=3), content["cube"])
-    struct = read_variable(path, "struct")
-    assert struct.Age == 22
-    np.testing.assert_array_equal(struct.EEG.stimuli, np.ones((3, 2)))
 
 
 def test_the_list_is_that_of_scipy(file, tmp_path):

@@ -15,6 +15,7 @@ from fusionkit.data.ingest import ingest
 from fusionkit.data.sources.seed import EMOTIONS, LABELS, ROWS, Seed
 from fusionkit.data.sources.seed_family import CHANNELS, FRONT_BACK, LEFT_RIGHT
 from fusionkit.data.sources.source import SensorColumn
+from fusionkit.modalities.eeg.asymmetry import find_pairs
 
 READY = {"features": {"kind": "ready"}}
 KINDS = {"de": 62, "psd": 62, "dasm": 27, "rasm": 27, "asm": 54, "dcau": 23}
@@ -76,6 +77,8 @@ def test_pairs_join_electrodes_across_the_midline_and_along_it():
     assert all(left.rstrip("12345678") == right.rstrip("12345678") for left, right in LEFT_RIGHT)
     assert LEFT_RIGHT[0] == ("FP1", "FP2")
     assert {name for pair in FRONT_BACK for name in pair} < set(CHANNELS)
+    for kind, pairs in (("dasm", LEFT_RIGHT), ("dcau", FRONT_BACK)):  # as the front end of EEG pairs them
+        assert tuple((CHANNELS[one], CHANNELS[two]) for one, two in find_pairs(kind, CHANNELS)) == pairs
     assert ROWS["asm"] == ROWS["dasm"] + ROWS["rasm"]
     assert ROWS["dasm"][0] == "FP1-FP2"
 
@@ -151,7 +154,7 @@ def test_labels_are_the_folder_s(tmp_path):
     write_raw(tmp_path / "none", ["1_20131027"], labels=None)
     source = Seed(path=tmp_path / "none")
     assert [row.labels["emotion"] for row in source.rows()] == [EMOTIONS[label] for label in LABELS]
-    assert "there is no such file; the published labels are taken" in source.notes({})[0]
+    assert "there is no label.mat; the published labels are taken" in source.notes({})[0]
 
 
 @pytest.mark.parametrize("labels", [LABELS[:14], (2, *LABELS[1:])])

@@ -145,11 +145,22 @@ def test_a_constant_stays_what_it_is(options):
 )
 def test_weights_of_the_graph_are_the_recursion(steps, options):
     weights = step_weights(options, steps)
-    assert (weights.triu(1) == 0).all()
+    assert (weights.triu(1) == 0).all() and weights.isfinite().all()
     torch.testing.assert_close(weights.sum(1), torch.ones(steps))
     values = draw(steps)
     made = np.einsum("ts,sij->tij", weights.double().numpy(), values)
     np.testing.assert_allclose(made, smooth_sequence(options, values), rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "variances", [(1.0, 1e-8, 0.01), (1e8, 1e-8, 0.01), (1e-12, 1.0, 0.0), (1e-8, 1e-3, 1e6), (1.0, 1.0, 0.0)]
+)
+def test_weights_stay_exact_over_long_windows_and_at_any_variance(variances):
+    q, r, v = variances
+    options = LinearDynamicSystem(process_variance=q, noise_variance=r, start_variance=v)
+    values = draw(1500)
+    made = np.einsum("ts,sij->tij", step_weights(options, 1500).double().numpy(), values)
+    np.testing.assert_allclose(made, smooth_sequence(options, values), atol=2e-6)
 
 
 @pytest.mark.parametrize("options", [MovingAverage(), LinearDynamicSystem()])

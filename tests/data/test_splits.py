@@ -97,7 +97,15 @@ def test_every_record_is_in_one_part_and_every_group_whole(records, how, seed):
         rows = np.concatenate([fold.train, fold.validation, fold.test])
         assert np.array_equal(np.sort(rows), np.arange(len(records)))
         parts = [set(groups[part].tolist()) for part in fold.parts().values()]
-        assert all(parts) and len(set.union(*parts)) == sum(map(len, parts))
+        assert all(parts) and not parts[2] & (parts[0] | parts[1])
+        if parts[0] & parts[1]:  # the only training group, divided
+            assert len(parts[0] | parts[1]) == 1 and split.notes(records)
+            for whole in ("trial", "recording"):
+                kept, drawn = (
+                    {records.names(whole)[row] for row in part if getattr(records, whole)[row]}
+                    for part in (fold.train, fold.validation)
+                )
+                assert not kept & drawn
         assert all(rows.dtype == np.int64 and (np.diff(rows) > 0).all() for rows in fold.parts().values())
     if how.kind in ("k_fold", "leave_one_out", "leave_one_subject_out"):
         tested = np.concatenate([fold.test for fold in split.folds])
@@ -270,7 +278,7 @@ def test_a_column_that_cuts_through_a_group_is_refused():
     [
         ({"kind": "k_fold", "folds": 9}, "9 folds and 6 groups by subject"),
         ({"kind": "fixed", "test": ["SS5"]}, "list groups by subject .* 'SS5' is none of its 6; did you mean 'S5'"),
-        ({"kind": "fixed", "test": ["S0"], "train": ["S1"]}, "fold 0 leaves 1 of 6"),
+        ({"kind": "fixed", "by": "trial", "test": ["S0/t0"], "train": ["S1/t1"]}, "leaves 1 of 30 .* no smaller ones"),
         ({"kind": "column", "column": "part", "test": ["tset"]}, "'tset' does not occur in it; did you mean 'test'"),
         ({"kind": "fixed", "test": ["S0", "S1", "S2", "S3", "S4", "S5"]}, "leaves 0 of 6"),
         ({"kind": "within_subject", "by": "session"}, "subject 'S0' has 1 by session"),
@@ -293,7 +301,40 @@ def test_one_group_is_refused():
     with pytest.raises(DataError, match=r"split by subject needs two groups or more, but the study has 1: 'S0'"):
         make_split(options(kind="holdout"), lab(subjects=1), 0)
     with pytest.raises(DataError, match="fold 0 leaves 1 of 2 groups by subject"):
-        make_split(options(kind="leave_one_out"), lab(subjects=2), 0)
+        make_split(options(kind="leave_one_out"), lab(subjects=2, trials=1), 0)
+
+
+def test_the_only_training_group_is_divided_by_session():
+    records = table((s, e, f"t{t}", f"t{t}", "", "") for s in "ab" for e in "123" for t in range(4) for _ in range(2))
+    split = make_split(options(kind="leave_one_subject_out"), records, 0)
+    for fold, tested in zip(split.folds, "ab", strict=True):
+        assert subjects(records, fold.test) == {tested} and len(fold.test) == 24
+        kept, drawn = ({records.session[row] for row in part} for part in (fold.train, fold.validation))
+        assert kept | drawn == set("123") and not kept & drawn and len(drawn) == 1
+        assert subjects(records, [*fold.train, *fold.validation]) == set("ab") - {tested}
+    (note,) = split.notes(records)
+    assert "only training group by subject ('b' in fold 0; 2 of 2 folds)" in note
+    assert make_split(options(kind="k_fold", folds=2, by="session"), records, 0).notes(records) == []
+
+
+def test_the_only_training_group_is_divided_by_trial_where_it_has_one_session():
+    records = lab(subjects=2)
+    for fold in make_split(options(kind="leave_one_subject_out"), records, 0).folds:
+        kept, drawn = ({records.trial[row] for row in part} for part in (fold.train, fold.validation))
+        assert not kept & drawn and (len(kept), len(drawn)) == (4, 1)
+        assert len(fold.train) + len(fold.validation) + len(fold.test) == len(records)
+
+
+def test_the_only_training_group_is_never_divided_within_a_recording():
+    rows = [(s, "", f"t{t}", f"r{t // 2}", "", "") for s in "ab" for t in range(4)]
+    for fold in make_split(options(kind="leave_one_subject_out"), table(rows), 0).folds:
+        assert len(fold.validation) == 2  # both trials of a recording
+        kept, drawn = ({table(rows).recording[row] for row in part} for part in (fold.train, fold.validation))
+        assert not kept & drawn
+    with pytest.raises(DataError, match="leaves 1 of 2 groups by subject for both, which holds no smaller ones"):
+        make_split(
+            options(kind="leave_one_subject_out"), table([(s, "", f"t{t}", "r", "", "") for s in "ab" for t in "12"]), 0
+        )
 
 
 def test_a_record_without_a_part_is_refused_unless_train_is_listed():
@@ -445,7 +486,15 @@ def test_protocols_keep_trials_whole_and_test_every_record_at_most_once(how, num
     trials = records.group("trial")
     for fold in split.folds:
         parts = [set(trials[rows].tolist()) for rows in fold.parts().values()]
-        assert all(parts) and len(set.union(*parts)) == sum(map(len, parts))
+        assert all(parts) and not parts[2] & (parts[0] | parts[1])
+        if parts[0] & parts[1]:  # the only training group, divided
+            assert len(parts[0] | parts[1]) == 1 and split.notes(records)
+            for whole in ("trial", "recording"):
+                kept, drawn = (
+                    {records.names(whole)[row] for row in part if getattr(records, whole)[row]}
+                    for part in (fold.train, fold.validation)
+                )
+                assert not kept & drawn
     tested = np.concatenate([fold.test for fold in split.folds])
     assert len(np.unique(tested)) == len(tested)
     if how.kind != "seed_9_6":
@@ -561,7 +610,11 @@ def test_protocols_are_the_same_on_every_machine_process_and_hash_seed():
     ("given", "records", "message"),
     [
         ({"kind": "cross_session"}, lab(), "two sessions or more of every subject, but subject 'S0' has one: ''"),
-        ({"kind": "cross_session", "by": "session"}, seed(2, 2), "fold 0 leaves 1 of 4 groups by session for both"),
+        (
+            {"kind": "cross_session", "by": "session"},
+            table([("S0", name, "", "", "", "") for name in "12"]),
+            "fold 0 leaves 1 of 2 groups by session for both",
+        ),
         ({"kind": "cross_session", "by": "speaker"}, lab(), "within one session, but a group by speaker lies in"),
         ({"kind": "seed_9_6"}, lab(), "row 1: .* named by their number, but that of record 'r000' is 't0'"),
         ({"kind": "seed_9_6"}, seed(trials=12), "session '9' of subject '9' lacks 13, 14, 15"),

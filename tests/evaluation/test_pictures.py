@@ -90,3 +90,7 @@ def test_a_line_is_as_high_as_its_bar_says():
 def test_the_beginning_is_long_enough_to_show_something():
     assert len(beginning(np.zeros(5000), STORED, 10.0)) == 1000
     assert len(beginning(np.zeros(5000), Stored(4.0, (), "", (), "<f4", 1), 10.0)) == 500
+
+
+def test_windows_of_one_sample_make_no_lines():
+    assert class_pictures(signals(read=lambda row: np.ones((1, 2))), TARGETS, ["x", "y", "z"]) == {}

@@ -211,6 +211,19 @@ def test_missing_channels_are_interpolated_from_good_ones_only():
     np.testing.assert_array_equal(sensor.from_array(values, RATE, names).values, one)
 
 
+@pytest.mark.parametrize("method", ["mne", "causal"])
+def test_a_channel_that_is_bad_in_every_recording_is_interpolated_where_it_is_zero_too(method):
+    """As the chain of a stream does, which knows no recording."""
+    values = np.random.default_rng(0).normal(0, 1e-5, (19, 400)).astype(np.float32)
+    silent = values.copy()
+    silent[TEN_TWENTY.index("Cz")] = 0
+    sensor = build(preprocess={"method": method, "bad": {"given": ["Cz"]}, "reference": "average"})
+    made = sensor.from_array(silent, RATE, TEN_TWENTY)
+    np.testing.assert_array_equal(made.values, sensor.from_array(values, RATE, TEN_TWENTY).values)
+    steps = sensor.chain(Stored(RATE, TEN_TWENTY, "V", (19,), "<f4", 400))
+    np.testing.assert_allclose(Chain(steps).push(silent.T), made.values, atol=1e-10)
+
+
 def test_only_what_looks_ahead_is_named():
     assert EEG().ahead() == [] and EEG().chain(Stored(RATE, ("Cz",), "V", (1,), "<f4", 100)) == []
     harmless = build(preprocess={"reference": "average", "bad": {"given": ["Cz"]}})
@@ -225,6 +238,10 @@ def test_only_what_looks_ahead_is_named():
     ]
     assert ahead.chain(stored) is None
     assert build(preprocess=CAUSAL, sample_rate=125).ahead() == []
+    for more in ({"resample": True}, {"features": {"kind": "ready"}}):
+        other = build(sample_rate=125, **more)
+        assert [line.split()[0] for line in other.ahead()] == [f"{next(iter(more))}".replace("features", "features:")]
+        assert other.chain(stored) is None
 
 
 @pytest.mark.parametrize(
@@ -240,6 +257,11 @@ def test_only_what_looks_ahead_is_named():
         ({"preprocess": {"notsch": 50}}, r"preprocess\.notsch: no such option; did you mean 'notch'"),
         ({"preprocess": {"method": "fir"}}, r"preprocess\.method"),
         ({"preprocess": {"bad": {"lof": -1}}}, r"preprocess\.bad\.lof"),
+        ({"preprocess": {"reference": []}}, r"preprocess\.reference"),
+        ({"preprocess": {"resample": float("inf")}}, r"preprocess\.resample"),
+        ({"sample_rate": float("inf")}, "sample_rate"),
+        ({"features": {"kind": "dft", "window": float("inf")}}, r"window: input should be a finite number"),
+        ({"features": {"window": 2}}, r"features\.kind: must be given, too"),
         ({"preprocess": {"low": 1}, "features": {"kind": "ready"}}, "preprocess is for signals, but features"),
     ],
 )

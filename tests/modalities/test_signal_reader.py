@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from fusionkit.core.errors import ConfigError, DataError
+from fusionkit.core.recording import Stored
 from fusionkit.core.registry import modalities
 from fusionkit.modalities.signal import Signal
 
@@ -91,6 +92,13 @@ def test_arrays(table):
     for bad in (table[None], table[:0], np.array(1.0)):
         with pytest.raises(DataError, match="its shape is"):
             Signal().from_array(bad, 60.0)
+
+
+def test_resampling_looks_ahead():
+    stored = Stored(120.0, ("a",), "", (1,), "<f4", 10)
+    assert Signal(sample_rate=120.0).ahead() == Signal(sample_rate=120.0).chain(stored) == []
+    assert len(Signal(sample_rate=120.0, resample=True).ahead()) == 1
+    assert Signal(sample_rate=120.0, resample=True).chain(stored) is None
 
 
 def test_the_registry_builds_it():

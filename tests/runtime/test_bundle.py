@@ -180,6 +180,10 @@ def test_a_session_gives_a_fresh_chain_for_a_stream(tiny_run, tmp_path):
     assert halved.chain("eeg").push(samples).shape == (25, 19) and halved.chain("eeg") is not halved.chain("eeg")
     with pytest.raises(BundleError, match=r"no sensor named 'ecg'; known: \['eeg', 'text'\]"):
         session.chain("ecg")
+    sections = {"step": "bank", "sos": [[[0.5, 0, 0, 1, 0, 0]], [[0.25, 0, 0, 1, 0, 0]]]}
+    banked = streams([{"step": "resample", "up": 1, "down": 2}, sections])
+    assert banked.chain("eeg").push(samples).shape == (25, 19, 2)
+    assert banked.chain("eeg", bank=False).push(samples).shape == (25, 19)
     with pytest.raises(BundleError, match="eeg: a stream needs causal steps, but this sensor looked ahead"):
         streams(None).chain("eeg")
     with pytest.raises(BundleError, match="chain step 1: step must be one of"):

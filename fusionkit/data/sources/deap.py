@@ -12,8 +12,8 @@ from pydantic import Field
 from fusionkit.core.errors import DataError
 from fusionkit.core.recording import Array, Recording
 from fusionkit.core.registry import sources
-from fusionkit.data.folders import find_folders, has_folder, subject_files
-from fusionkit.data.matlab import list_variables, read_array
+from fusionkit.data.folders import find_below, find_folders, has_folder, subject_files
+from fusionkit.data.matlab import find_variable, read_array
 from fusionkit.data.sources.source import Cell, Row, SensorColumn, Source, hashed
 from fusionkit.data.sources.trial import Cutting, Stretch, rows_of_trial
 from fusionkit.data.table import as_text
@@ -92,7 +92,7 @@ class Deap(Source):
     process keeps the last file that it read, about 100 MB.
 
     Args:
-        path: the folder of that name, or one up to three levels above.
+        path: the folder of that name, or one up to three levels above; or one with the files themselves in it.
         form: ``python`` or ``matlab``; ``auto`` takes Python's where both are there.
         baseline: ``keep`` stores the 3 s before the video, too, for `normalise` by calibration and for filters to
             settle; no record lies in them.
@@ -139,11 +139,11 @@ class Deap(Source):
         folders = {form: name for form, name in _FOLDERS.items() if self.form in ("auto", form)}
         found = find_folders(self.path, folders.values())
         for form, name in folders.items():
+            if not found and find_below(self.path, f"s01{_SUFFIX[form]}"):  # copied into a folder of another name
+                found[name] = self.path
             if name in found:
-                return [
-                    file.path
-                    for file in subject_files(found[name], rf"(s\d\d)()\{_SUFFIX[form]}", f"s01{_SUFFIX[form]}")
-                ]
+                pattern = rf"(s\d\d)()\{_SUFFIX[form]}"
+                return [file.path for file in subject_files(found[name], pattern, f"s01{_SUFFIX[form]}")]
         raise DataError(
             f"{self.path}: there must be a folder {' or '.join(folders.values())} here or below, but there is none"
         )
@@ -159,7 +159,7 @@ class Deap(Source):
             for trial, ratings in enumerate(trials.ratings):
                 labels = self._labels(ratings)
                 rows = rows_of_trial(
-                    path.stem, "1", str(trial + 1), stretches, labels, whole=self.cutting.window is None
+                    path.stem.lower(), "1", str(trial + 1), stretches, labels, whole=self.cutting.window is None
                 )
                 found += [(row, path, trial, stretch) for row, stretch in zip(rows, stretches, strict=True)]
         if not found:
@@ -254,7 +254,7 @@ def _trials(path: Path, changed: str) -> Trials:
         arrays = _unpickled(path, changed)
         shape, ratings = arrays["data"].shape, arrays["labels"]
     else:
-        shape, ratings = list_variables(path).get("data", ()), read_array(path, "labels")
+        shape, ratings = find_variable(path, "data").shape, read_array(path, "labels")
     channels, least = SIGNALS["temperature"].first + 1, round(BASELINE * SAMPLE_RATE)
     if len(shape) != 3 or not shape[0] or shape[1] != channels or shape[2] <= least:
         raise DataError(f"{path}: data must be (trials, {channels}, more than {least}), but its shape is {shape}")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -13,7 +13,8 @@ from pydantic import Field
 from fusionkit.core.errors import DataError
 from fusionkit.core.recording import Array, Recording
 from fusionkit.core.registry import sources
-from fusionkit.data.matlab import list_variables, read_variable
+from fusionkit.data.matlab import list_variables
+from fusionkit.data.matlab_tree import Stored, read_tree
 from fusionkit.data.sources.source import Cell, Row, SensorColumn, Source, hashed
 from fusionkit.data.sources.trial import Cutting, Stretch, rows_of_trial
 from fusionkit.data.table import as_text
@@ -23,27 +24,25 @@ if TYPE_CHECKING:
 
 FILE = "DREAMER.mat"
 RATINGS = ("valence", "arousal", "dominance")
+Signal = Array | Stored
 FACTORS: Mapping[str, float] = {"eeg": 1e-6, "ecg": 1.0}  # the file's EEG is in microvolts
 
 
-class Clip(NamedTuple):
-    """What one person showed at one clip: ratings, and (time, channel) in the file's unit by column."""
-
-    ratings: tuple[float, ...]
-    stimulus: dict[str, Array]
-    baseline: dict[str, Array]
+PARTS = {"stimuli": "", "baseline": "_baseline"}
+"""The recordings of a clip, and what the name of each has after the trial's."""
 
 
 class Person(NamedTuple):
-    """One person of the file."""
+    """One person of the file: ratings of every clip, and by (column, part) its signals, which stay in the file."""
 
     age: str | None
     gender: str | None
-    clips: tuple[Clip, ...]
+    ratings: tuple[tuple[float, ...], ...]
+    signals: Mapping[tuple[str, str], tuple[Signal, ...]]
 
 
 class Contents(NamedTuple):
-    """What is kept of the file: people in its order, and per column the sampling rate and the channels."""
+    """The file: people in its order, and per column the sampling rate and the channels."""
 
     people: tuple[Person, ...]
     rates: Mapping[str, float]
@@ -52,23 +51,36 @@ class Contents(NamedTuple):
 
 class _Record(NamedTuple):
     row: Row
-    signals: Mapping[str, Array]
-    name: str
+    person: int
+    clip: int
+    part: str
     stretch: Stretch
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
 class DreamerCell(Cell):
-    """Samples of one clip, (time, channel) as in the file, and the factor that makes volts of them."""
+    """One column of one clip of a person, both from 0: all of it, or its last seconds."""
 
-    values: Array
-    factor: float
-    sample_rate: float
-    channels: tuple[str, ...]
+    path: Path
+    column: str
+    part: str
+    person: int
+    clip: int
+    last: float | None
+    from_file: ClassVar[bool] = True
 
     def _load(self, modality: "Modality") -> Recording:
-        values = self.values.T.astype(np.float64) * self.factor
-        return modality.from_array(values, self.sample_rate, self.channels)
+        people, rates, channels = read_contents(self.path, _changed(self.path))
+        signal = people[self.person].signals[self.column, self.part][self.clip]
+        values = signal.read() if isinstance(signal, Stored) else signal
+        if self.last is not None:
+            values = values[-round(self.last * rates[self.column]) :]
+        values = values.T.astype(np.float64) * FACTORS[self.column]
+        return modality.from_array(values, rates[self.column], channels[self.column])
+
+    def stamp(self) -> str:
+        """Size and time of the file's last change, and which part of it."""
+        return f"{self.path} {_changed(self.path)} {self.key} {self.column} {self.last}"
 
 
 @sources.register("dreamer")
@@ -81,8 +93,8 @@ class Dreamer(Source):
     Trials are the clips in the order of the file. The EEG has an offset of thousands of microvolts, which is left in
     place: band features do not see it, raw samples do.
 
-    The file is one variable of 2 GB, so that one process reads all of it at once (that much memory for a moment) and
-    keeps what is asked for: about 230 MB for the last minute of every clip.
+    The file is one compressed variable of 2 GB. A process passes through it once, and then reads one clip at a time;
+    it keeps where the clips lie, about 50 kB each, and holds the samples of one alone.
 
     Args:
         path: the file, or a folder up to three levels above.
@@ -141,32 +153,37 @@ class Dreamer(Source):
     @cached_property
     def contents(self) -> Contents:
         """What is kept of the file."""
-        return _read(self.file, _changed(self.file), self.duration, self.keeps)
+        return read_contents(self.file, _changed(self.file))
 
     @cached_property
     def _records(self) -> list[_Record]:
         found: list[_Record] = []
-        for number, person in enumerate(self.contents.people, start=1):
-            for trial, clip in enumerate(person.clips, start=1):
-                known = {"age": person.age, "gender": person.gender}
+        for number, person in enumerate(self.contents.people):
+            known = {"age": person.age, "gender": person.gender}
+            for clip, ratings in enumerate(person.ratings):
                 if self.keeps:
-                    found += self._cut(str(number), str(trial), clip.baseline, known | self._labels(()), "_baseline")
-                found += self._cut(str(number), str(trial), clip.stimulus, known | self._labels(clip.ratings), "")
+                    found += self._cut(number, clip, "baseline", known | self._labels(()))
+                found += self._cut(number, clip, "stimuli", known | self._labels(ratings))
         if not found:
             raise DataError(
                 f"{self.file}: a trial must be as long as window, {self.cutting.window or 0:g} s, but none is"
             )
         return found
 
-    def _cut(
-        self, subject: str, trial: str, signals: Mapping[str, Array], labels: dict[str, str | None], part: str
-    ) -> Iterator[_Record]:
-        """Records of one recording; ``part`` is what its name has after the trial's."""
-        seconds = min(len(values) / self.contents.rates[column] for column, values in signals.items())
+    def _cut(self, number: int, clip: int, part: str, labels: dict[str, str | None]) -> Iterator[_Record]:
+        """Records of one recording."""
+        signals = self.contents.people[number].signals
+        seconds = min(signals[column, part][clip].shape[0] / rate for column, rate in self.contents.rates.items())
+        if (last := self._last(part)) is not None:
+            seconds = min(seconds, last)
         stretches = self.cutting.stretches(seconds)
-        rows = rows_of_trial(subject, "1", trial, stretches, labels, whole=self.cutting.window is None, part=part)
+        names = (str(number + 1), "1", str(clip + 1))
+        rows = rows_of_trial(*names, stretches, labels, whole=self.cutting.window is None, part=PARTS[part])
         for row, stretch in zip(rows, stretches, strict=True):
-            yield _Record(row, signals, f"{subject}_1_{trial}{part}", stretch)
+            yield _Record(row, number, clip, part, stretch)
+
+    def _last(self, part: str) -> float | None:
+        return self.duration if part == "stimuli" else None
 
     def _labels(self, ratings: tuple[float, ...]) -> dict[str, str | None]:
         """Ratings as text, and whether they are high; None all where there are no ratings."""
@@ -201,21 +218,33 @@ class Dreamer(Source):
         if sensor.column not in FACTORS:
             raise DataError(f"a sensor must be one of {list(FACTORS)}, but {sensor.column!r} is a label")
         record = self._records[row]
+        name = f"{record.row.subject}_1_{record.row.recording}"
         return DreamerCell(
-            key=record.name,
+            key=name,
             where=f"{self.where(row)}, column {sensor.column}",
-            name=record.name,
+            name=name,
             start=record.stretch.start,
             stop=record.stretch.stop,
-            values=record.signals[sensor.column],
-            factor=FACTORS[sensor.column],
-            sample_rate=self.contents.rates[sensor.column],
-            channels=self.contents.channels[sensor.column],
+            path=self.file,
+            column=sensor.column,
+            part=record.part,
+            person=record.person,
+            clip=record.clip,
+            last=self._last(record.part),
         )
 
     def sensors(self) -> Mapping[str, Mapping[str, Any]]:
         """EEG, and ECG as a signal."""
         return {"eeg": {"kind": "eeg"}, "ecg": {"kind": "signal"}}
+
+    def notes(self, sensors: Mapping[str, SensorColumn]) -> list[str]:
+        """The offset of the EEG, where samples are used as they are."""
+        return [
+            f"{name}: DREAMER's EEG stands on an offset of thousands of microvolts, which raw samples keep unless "
+            "preprocess takes it away"
+            for name, sensor in sensors.items()
+            if sensor.column == "eeg" and not sensor.modality.hertz()
+        ]
 
     def fingerprint(self) -> str:
         """Hash of the file's place, size and time, and of the options."""
@@ -224,72 +253,82 @@ class Dreamer(Source):
 
 
 @lru_cache(maxsize=1)
-def _read(path: Path, changed: str, seconds: float | None, baseline: bool) -> Contents:
-    """Read the file, and keep what is asked for as float32; it stays in memory, since trials are asked for one by one.
+def read_contents(path: Path, changed: str) -> Contents:
+    """Everything but the signals, which stay in the file; it stays in memory, since clips are asked for one by one.
 
     Raises:
         DataError: a field is missing or has another shape; the message names it.
     """
     del changed
-    top = read_variable(path, "DREAMER")
-    rates = {column: float(_field(top, path, f"{column.upper()}_SamplingRate")) for column in FACTORS}
-    channels = {
-        "eeg": tuple(str(name) for name in np.atleast_1d(_field(top, path, "EEG_Electrodes"))),
-        "ecg": ("ECG1", "ECG2"),
-    }
-    cells = _cells(_field(top, path, "Data"))
-    taken = {"stimuli": seconds, **({"baseline": None} if baseline else {})}
-    places = [f"Data{{{number}}}." for number in range(1, len(cells) + 1)]
-    people = tuple(
-        _person(data, path, place, taken, rates, channels) for data, place in zip(cells, places, strict=True)
-    )
-    return Contents(people, rates, channels)
+    top = read_tree(path, "DREAMER")
+    rates = {column: _rate(_field(top, path, f"{column.upper()}_SamplingRate"), path, column) for column in FACTORS}
+    names = _field(top, path, "EEG_Electrodes")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        raise DataError(f"{path}: EEG_Electrodes must be a cell of names, but is {_said(names)}")
+    channels = {"eeg": tuple(names), "ecg": ("ECG1", "ECG2")}
+    data = _field(top, path, "Data")
+    data = data if isinstance(data, list) else [data]
+    people = [_person(one, path, f"Data{{{number}}}.", channels) for number, one in enumerate(data, start=1)]
+    return Contents(tuple(people), rates, channels)
 
 
-def _person(
-    data: Any,
-    path: Path,
-    place: str,
-    taken: Mapping[str, float | None],
-    rates: Mapping[str, float],
-    channels: Mapping[str, tuple[str, ...]],
-) -> Person:
-    """One person's ratings, and of each part of a clip the last seconds that are ``taken``."""
-    ratings = [np.atleast_1d(_field(data, path, f"Score{name.capitalize()}", place)).astype(float) for name in RATINGS]
-    clips = [Clip(tuple(map(float, scores)), {}, {}) for scores in zip(*ratings, strict=True)]
+def _person(data: Any, path: Path, place: str, channels: Mapping[str, tuple[str, ...]]) -> Person:
+    """One person's ratings and signals."""
+    columns: list[list[float]] = []
+    for name in RATINGS:
+        scores = _field(data, path, f"Score{name.capitalize()}", place)
+        if not isinstance(scores, np.ndarray) or not scores.size or (columns and scores.size != len(columns[0])):
+            wanted = f"of {len(columns[0])} clips" if columns else "of every clip"
+            raise DataError(f"{path}: {place}Score{name.capitalize()} must be ratings {wanted}, but is {_said(scores)}")
+        columns.append(scores.reshape(-1).astype(float).tolist())
+    signals = {}
     for column, names in channels.items():
         device = _field(data, path, column.upper(), place)
-        for part, seconds in taken.items():
+        for part in PARTS:
             where = f"{path}: {place}{column.upper()}.{part}"
-            cells = _cells(_field(device, path, part, f"{place}{column.upper()}."))
-            if len(cells) != len(clips):
-                raise DataError(f"{where} must have a cell for each of {len(clips)} ratings, but has {len(cells)}")
-            for clip, cell in zip(clips, cells, strict=True):
-                values = np.asarray(cell)
-                if values.ndim != 2 or values.shape[1] != len(names) or values.dtype.kind not in "fiu":
-                    raise DataError(
-                        f"{where} must hold numbers (time, {len(names)}), but has {values.dtype} of shape {values.shape}"
-                    )
-                first = 0 if seconds is None else max(0, len(values) - round(seconds * rates[column]))
-                kept = clip.stimulus if part == "stimuli" else clip.baseline
-                kept[column] = values[first:].astype(np.float32)
-    return Person(_text(data, path, "Age", place), _text(data, path, "Gender", place), tuple(clips))
+            cells = _field(device, path, part, f"{place}{column.upper()}.")
+            cells = cells if isinstance(cells, list) else [cells]
+            if len(cells) != len(columns[0]):
+                raise DataError(f"{where} must have a cell for each of {len(columns[0])} ratings, but has {len(cells)}")
+            for values in cells:
+                if (
+                    not isinstance(values, np.ndarray | Stored)
+                    or len(values.shape) != 2
+                    or values.shape[1] != len(names)
+                    or not values.shape[0]
+                ):
+                    raise DataError(f"{where} must hold numbers (time, {len(names)}), but has {_said(values)}")
+            signals[column, part] = tuple(cells)
+    age, gender = (_text(_field(data, path, name, place)) for name in ("Age", "Gender"))
+    return Person(age, gender, tuple(zip(*columns, strict=True)), signals)
+
+
+def _rate(value: Any, path: Path, column: str) -> float:
+    if not isinstance(value, np.ndarray) or value.size != 1 or not 0 < value.item() < math.inf:
+        raise DataError(f"{path}: {column.upper()}_SamplingRate must be a number above 0, but is {_said(value)}")
+    return float(value.item())
 
 
 def _field(struct: Any, path: Path, name: str, place: str = "") -> Any:
-    fields = getattr(struct, "_fieldnames", None)
-    if fields is None or name not in fields:
-        raise DataError(f"{path}: there must be a field {place}{name}, but got {fields or type(struct).__name__}")
-    return getattr(struct, name)
+    if not isinstance(struct, dict) or name not in struct:
+        got = sorted(struct) if isinstance(struct, dict) else _said(struct)
+        raise DataError(f"{path}: there must be a field {place}{name}, but got {got}")
+    return struct[name]
 
 
-def _text(struct: Any, path: Path, name: str, place: str) -> str | None:
-    return as_text(str(_field(struct, path, name, place)))
+def _text(value: Any) -> str | None:
+    """Text or one number, as text; None for anything else."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = f"{value.item():g}"
+    return as_text(value.strip()) if isinstance(value, str) else None
 
 
-def _cells(cell: Any) -> list[Any]:
-    """What a cell array holds; one of a single element was squeezed to that element."""
-    return list(cell) if isinstance(cell, np.ndarray) and cell.dtype == object else [cell]
+def _said(value: Any) -> str:
+    """What a value is, for errors."""
+    if isinstance(value, np.ndarray | Stored):
+        return f"{value.dtype} of shape {value.shape}"
+    known = {"a struct": dict, "a cell": list, "text": str}
+    return next((what for what, kind in known.items() if isinstance(value, kind)), "nothing that is read")
 
 
 def _changed(path: Path) -> str:
@@ -304,4 +343,5 @@ def _find(path: Path) -> Path | None:
     """The file: the path itself, or the nearest below."""
     if path.is_file():
         return path if path.name.lower() == FILE.lower() else None
-    return next((found for level in ("", "*/", "*/*/") for found in sorted(path.glob(f"{level}{FILE}"))), None)
+    levels = (sorted(path.glob(f"{level}*")) for level in ("", "*/", "*/*/"))
+    return next((found for level in levels for found in level if found.name.lower() == FILE.lower()), None)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from fusionkit.core.errors import ConfigError, DataError
 from fusionkit.core.registry import sources
-from fusionkit.data.folders import SubjectFile, find_folders, has_folder, subject_files, the_folder
+from fusionkit.data.folders import SubjectFile, find_below, find_folders, has_folder, subject_files, the_folder
 from fusionkit.data.matlab import read_array
 from fusionkit.data.sources.seed_family import (
     CHANNELS,
@@ -134,7 +134,10 @@ class Seed(SeedFamily):
         return next(iter(found.values()))
 
     def _hop(self) -> float | None:
-        return None if self.features == "raw" else HOP[RELEASES[self.folder.name]]
+        return None if self.features == "raw" else HOP[self._release()]
+
+    def _release(self) -> str:
+        return next(release for name, release in RELEASES.items() if name.lower() == self.folder.name.lower())
 
     def _found(self) -> Iterator[Trial]:
         labels = self._labels()
@@ -142,6 +145,13 @@ class Seed(SeedFamily):
         dates: dict[str, list[str]] = {}
         for file in files:
             dates.setdefault(file.subject, []).append(file.rest)
+        counts = {subject: len(mine) for subject, mine in dates.items()}
+        fewer = [subject for subject, count in counts.items() if count < max(counts.values())]
+        if fewer:
+            self.remarks.append(
+                f"{self.folder}: subjects {', '.join(fewer)} have fewer files than others; the dates that are there number "
+                "their sessions from 1"
+            )
         for file in files:
             session = str(dates[file.subject].index(file.rest) + 1)
             for number, cell in self._cells(file).items():
@@ -150,17 +160,17 @@ class Seed(SeedFamily):
     def _cells(self, file: SubjectFile) -> Mapping[int, MatlabCell]:
         """The trials of one file by number, in order."""
         if self.features == "raw":
-            pattern = r"[^\W\d]+_eeg_?(\d+)"
+            pattern = r"\w+_eeg_?(\d+)"
             return matlab_cells(file.path, pattern, CHANNELS, SAMPLE_RATE, len(LABELS), bands=False, factor=VOLT)
         pattern = rf"{self.features}_{self.smoothing}(\d+)"
-        rate = 1 / HOP[RELEASES[self.folder.name]]
+        rate = 1 / HOP[self._release()]
         return matlab_cells(file.path, pattern, ROWS[self.features], rate, len(LABELS), bands=True)
 
     def _labels(self) -> tuple[int, ...]:
         """The folder's labels; the published ones where it has none."""
-        path = self.folder / "label.mat"
-        if not path.is_file():
-            self.remarks.append(f"{path}: there is no such file; the published labels are taken")
+        path = find_below(self.folder, "label.mat")
+        if path is None:
+            self.remarks.append(f"{self.folder}: there is no label.mat; the published labels are taken")
             return LABELS
         values = read_array(path, "label").reshape(-1).tolist()
         if len(values) != len(LABELS) or not set(values) <= set(EMOTIONS):

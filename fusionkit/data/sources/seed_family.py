@@ -123,7 +123,7 @@ def matlab_cells(
 
     Args:
         path: the file.
-        pattern: of a variable's name, with one group, the number; other variables are passed over.
+        pattern: of a variable's name in any case, with one group, the number; other variables are passed over.
         channels: names of the rows.
         rate: hertz.
         trials: how many there must be.
@@ -136,7 +136,7 @@ def matlab_cells(
     cells: dict[int, MatlabCell] = {}
     where = f"{path.parent.name}/{path.name}"
     for variable, shape in list_variables(path).items():
-        match = re.fullmatch(pattern, variable)
+        match = re.fullmatch(pattern, variable, re.IGNORECASE)
         if match is None:
             continue
         fits = shape[:1] == (len(channels),) and shape[2:] == ((len(BANDS),) if bands else ())
@@ -250,6 +250,11 @@ class SeedFamily(Source):
             for trial in every
             if (not sessions or trial.session in sessions) and (not subjects or trial.subject in subjects)
         ]
+        if not wanted:
+            raise DataError(
+                f"{self.path}: sessions and subjects must have trials in common, but {sorted(sessions)} and "
+                f"{sorted(subjects, key=natural_order)} have none"
+            )
         for trial in wanted:
             if not self.cutting.stretches(trial.seconds):
                 raise DataError(
@@ -309,10 +314,14 @@ class SeedFamily(Source):
 
     def notes(self, sensors: Mapping[str, SensorColumn]) -> list[str]:
         """What was found while reading, and what smoothing of ready-made features means."""
-        self.trials  # noqa: B018 - reads, so that there is something to remark
+        lacking = [
+            f"{self.kind}: subjects {', '.join(subjects)} have no {column} in some or all of their trials"
+            for column in self.sensors()
+            if (subjects := dict.fromkeys(trial.subject for trial in self.trials if column not in trial.cells))
+        ]
         ready = self._hop() is not None and any(sensor.column == "eeg" for sensor in sensors.values())
         smoothed = (
             f"{self.kind}: {self.smoothed} within each trial, which looks ahead and crosses windows: records of one trial "
             "may never straddle a split, and no stream can give such features"
         )
-        return [*([smoothed] if ready else []), *self.remarks]
+        return [*([smoothed] if ready else []), *lacking, *self.remarks]

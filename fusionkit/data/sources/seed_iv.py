@@ -8,7 +8,7 @@ from pydantic import Field
 
 from fusionkit.core.errors import ConfigError, DataError
 from fusionkit.core.registry import sources
-from fusionkit.data.folders import SubjectFile, has_folder, subject_files, the_folder
+from fusionkit.data.folders import SubjectFile, find_below, has_folder, subject_files, the_folder
 from fusionkit.data.sources.seed_family import (
     CHANNELS,
     SAMPLE_RATE,
@@ -119,9 +119,9 @@ class SeedIV(SeedFamily):
 
     def _eeg(self, file: SubjectFile) -> dict[int, MatlabCell]:
         if self.features == "raw":
-            return matlab_cells(file.path, r"[^\W\d]+_eeg_?(\d+)", CHANNELS, SAMPLE_RATE, 24, bands=False, factor=VOLT)
+            return matlab_cells(file.path, r"\w+_eeg_?(\d+)", CHANNELS, SAMPLE_RATE, 24, bands=False, factor=VOLT)
         return matlab_cells(file.path, rf"{self.features}_{self.smoothing}(\d+)", CHANNELS, 1 / HOP, 24, bands=True)
 
     def _eye(self, parent: Path, session: str, file: SubjectFile) -> dict[int, MatlabCell] | None:
-        path = parent / EYE_SMOOTH / session / file.path.name
-        return matlab_cells(path, r"eye_(\d+)", EYE_ROWS, 1 / HOP, 24, bands=False) if path.is_file() else None
+        path = find_below(parent, EYE_SMOOTH, session, file.path.name)
+        return None if path is None else matlab_cells(path, r"eye_(\d+)", EYE_ROWS, 1 / HOP, 24, bands=False)

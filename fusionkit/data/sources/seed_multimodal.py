@@ -14,7 +14,7 @@ from fusionkit.core.errors import DataError
 from fusionkit.core.recording import Array
 from fusionkit.core.registry import sources
 from fusionkit.data.archive import read_member, read_pickled
-from fusionkit.data.folders import find_folders, has_folder, subject_files
+from fusionkit.data.folders import find_below, find_folders, has_folder, subject_files
 from fusionkit.data.sources.seed_family import (
     BANDS,
     CHANNELS,
@@ -37,7 +37,7 @@ PARTS = {"train": range(9), "test": range(9, 15)}
 """Which trials, from 0, the two arrays of a file hold."""
 FOLDERS = {"1s": "eeg_used_1s", "4s": "eeg_used_4s"}
 HOP = {"1s": 1, "4s": 4}
-EYE_FOLDER = Path("04-Eye-tracking-feature") / "eye_tracking_feature"
+EYE_FOLDERS = ("04-Eye-tracking-feature", "eye_tracking_feature")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +134,7 @@ class SeedMultimodal(SeedFamily):
         return next(iter(found.values()))
 
     def _seconds(self) -> int:
-        return next(HOP[release] for release, name in FOLDERS.items() if name == self.folder.name)
+        return next(HOP[release] for release, name in FOLDERS.items() if name == self.folder.name.lower())
 
     def _hop(self) -> float | None:
         return float(self._seconds())
@@ -143,8 +143,8 @@ class SeedMultimodal(SeedFamily):
         files = subject_files(self.folder, r"(.+)_(\d+)\.npz", "1_1.npz")
         rebuilt: set[str] = set()
         for file in files:
-            eye_path = self.folder.parent.parent / EYE_FOLDER / file.path.stem
-            eye = read_eye(eye_path) if self._seconds() == 4 and eye_path.is_file() else None
+            eye_path = find_below(self.folder.parent.parent, *EYE_FOLDERS, file.path.stem)
+            eye = read_eye(eye_path) if self._seconds() == 4 and eye_path is not None else None
             for part, trials in PARTS.items():
                 count = len(read_part(file.path, part))
                 labels = read_labels(file.path, part, count)
@@ -161,7 +161,7 @@ class SeedMultimodal(SeedFamily):
                 rebuilt.add("the lengths of the film clips" if exact else "the runs of their labels")
                 for trial, first, last in zip(trials, borders, borders[1:], strict=False):
                     cells = {"eeg": self._cell(file.path, CHANNELS, part, first, last)}
-                    if eye is not None:
+                    if eye is not None and eye_path is not None:
                         cells["eye"] = self._cell(eye_path, EYE, part, first, last)
                     yield Trial(file.subject, file.rest, trial + 1, labels[first], cells)
         self.remarks.append(

@@ -13,7 +13,7 @@ from fusionkit.core.errors import DataError, located
 from fusionkit.core.recording import Array
 from fusionkit.core.registry import sources
 from fusionkit.data.archive import read_pickled
-from fusionkit.data.folders import SubjectFile, has_folder, subject_files, the_folder
+from fusionkit.data.folders import SubjectFile, find_below, has_folder, subject_files, the_folder
 from fusionkit.data.sources.seed_family import (
     BANDS,
     CHANNELS,
@@ -128,24 +128,26 @@ class SeedV(SeedFamily):
     def _found(self) -> Iterator[Trial]:
         files = subject_files(self.folder, r"(.+)_(123)\.npz", "1_123.npz")
         shapes: dict[str, list[int]] = {}
-        total, windows = np.zeros(COLUMNS), 0
+        total, windows = np.zeros(COLUMNS), np.zeros(COLUMNS)
         for file in files:
             rows = read_trials(file.path, COLUMNS)
             shapes[file.subject] = [len(rows[trial]) for trial in range(len(rows))]
-            total += np.sum([part.sum(0) for part in rows.values()], axis=0)
-            windows += sum(shapes[file.subject])
-        layout = self._choose(total / windows)
+            for part in rows.values():
+                measured = np.isfinite(part)
+                total += part.sum(0, where=measured)
+                windows += measured.sum(0)
+        layout = self._choose(total / np.maximum(windows, 1))
         for file in files:
             yield from self._trials(file, shapes[file.subject], layout)
 
     def _trials(self, file: SubjectFile, counts: list[int], layout: Layout) -> Iterator[Trial]:
         labels = self._labels(file, counts)
-        path = self.folder.parent / EYE_FOLDER / file.path.name
-        eye = read_trials(path, len(EYE)) if path.is_file() else {}
+        path = find_below(self.folder.parent, EYE_FOLDER, file.path.name)
+        eye = {} if path is None else read_trials(path, len(EYE))
         for trial, count in enumerate(counts):
             session, number = divmod(trial, TRIALS)
             cells = {"eeg": self._cell(file.path, trial, count, CHANNELS, layout)}
-            if eye:
+            if path is not None:
                 cells["eye"] = self._cell(path, trial, len(eye[trial]), EYE, None)
             yield Trial(file.subject, str(session + 1), number + 1, labels[trial], cells)
 
