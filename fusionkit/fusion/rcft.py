@@ -9,9 +9,9 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from fusionkit.core.levels import Tokens, pool, scrub
+from fusionkit.core.levels import Tokens, any_present, pool, scrub
 from fusionkit.core.registry import fusion
-from fusionkit.fusion.align import align_tokens, centres
+from fusionkit.fusion.align import align_tokens, bin_times
 from fusionkit.fusion.branches import (
     BranchLinear,
     BranchLSTM,
@@ -227,10 +227,7 @@ class RCFT(IntermediateFusion):
         states, mask, _ = self.trace(inputs)
         begun = mask.long().cumsum(2) > 0  # a branch between two tokens still remembers the first
         tokens = self._joined(states, mask, begun, inputs)
-        if self.duration is None:
-            return tokens
-        time = centres(self.steps, self.duration, states).expand(states.shape[1], -1)
-        return tokens._replace(time=time)
+        return tokens._replace(time=bin_times(self.steps, self.duration, tokens.values))
 
     def empty_cache(self, batch: int) -> Cache:
         """What a stream starts from, on the device and in the type of the weights."""
@@ -297,8 +294,7 @@ class RCFT(IntermediateFusion):
         joined = self.join(kept.permute(1, 2, 0, 3).flatten(2))
         real = mask.any(0)
         joined = torch.where(real[..., None], joined, torch.zeros_like(joined))
-        present = torch.stack([inputs[name].present for name in self.inputs]).any(0)
-        return Tokens(joined, real, present)
+        return Tokens(joined, real, any_present(inputs[name] for name in self.inputs))
 
     def readout(self, tokens: Tokens) -> Float[Tensor, "batch dim"]:
         """The last real step, which has seen all before it; zeros where there is none."""

@@ -102,7 +102,7 @@ def test_options_are_converted_as_the_signature_says():
         ("{kind: rcft, layer: 2}", "layer", "no such option; did you mean 'layers'?"),
         ("{kind: rcft, layers: 0}", "layers", "greater than or equal to 1, got 0"),
         ("{kind: rcft, layers: two}", "layers", "valid integer"),
-        ("{kind: vote, rule: median}", "rule", "'mean', 'product' or 'learned', got 'median'"),
+        ("{kind: vote, rule: median}", "rule", "'majority' or 'learned', got 'median'"),
         ("{kind: rcft, dim: 0}", "dim", "at least 1, got 0"),
         ("{kind: rcft, dim: true}", "dim", "at least 1, got True"),
         (
