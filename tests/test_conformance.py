@@ -1,10 +1,10 @@
 """The public suites over everything that is registered: a new component is tested by being there."""
 
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
 
+from fusionkit.cli.conform import LIBRARIES, missing_library
 from fusionkit.core import registry
 from fusionkit.recipe.catalogue import load_sensors
 from fusionkit.testing import check_component, check_encoder, check_fusion, check_loss, check_modality
@@ -39,6 +39,10 @@ VARIANTS: list[tuple[str, str, dict[str, Any]]] = [
     ("fusion", "similarity_merge", {"layers": 3, "threshold": 0.01, "epochs": 2}),
     ("fusion", "granger_cluster", {"clusters": 2, "rate": 0.5, "hidden": 4}),
     ("fusion", "multi_scale", {"scales": 1}),
+    ("fusion", "mult", {"layers": 1, "heads": 2}),
+    ("fusion", "bottleneck", {"readout": "token", "share": True}),
+    ("fusion", "bottleneck", {"layers": 2, "fusion_layer": 0, "readout": "token", "bottlenecks": 1}),
+    ("fusion", "perceiver", {"layers": 2, "latents": 3}),
     ("encoders", "transformer", {"over": "channels"}),
     ("fusion", "vote", {"rule": "mean"}),
     ("fusion", "vote", {"rule": "product"}),
@@ -55,8 +59,6 @@ VARIANTS: list[tuple[str, str, dict[str, Any]]] = [
     ("modalities", "eeg", {"features": {"kind": "ready", "asymmetry": "dcau"}}),
     ("losses", "negative_log_likelihood", {"label_smoothing": 0.2}),
 ]
-
-EXTRAS = {("encoders", "braindecode"): "braindecode"}  # kinds that need a library from an extra
 
 
 def registered() -> list[tuple[str, str, dict[str, Any]]]:
@@ -75,9 +77,8 @@ COMPONENTS = registered()
 
 
 def skip_without_extra(family: str, kind: str) -> None:
-    library = EXTRAS.get((family, kind))
-    if library is not None and find_spec(library) is None:
-        pytest.skip(f"{library} is not installed")
+    if missing_library(f"{family}.{kind}"):
+        pytest.skip(f"{LIBRARIES[f'{family}.{kind}']} is not installed")
 
 
 @pytest.mark.parametrize(("family", "kind", "options"), COMPONENTS, ids=name)

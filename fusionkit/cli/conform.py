@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from fusionkit.testing import CheckResult
 
 FAMILIES = ("fusion", "encoders", "losses", "modalities")
+LIBRARIES = {"encoders.braindecode": "braindecode"}  # components that need a library of an extra
 
 
 def conform(
@@ -26,7 +27,7 @@ def conform(
         fusionkit conform my_lab.fusion:MyOperation --export
         fusionkit conform --all
     """
-    from fusionkit.cli.output import print_json
+    from fusionkit.cli.output import console, print_json
     from fusionkit.core.errors import ConfigError
     from fusionkit.core.registry import import_plugins
 
@@ -39,15 +40,21 @@ def conform(
         raise ConfigError(f"options are for one component, but there are {len(names) or 'all'}")
     found = {name: find_class(name) for name in names} if names else all_components()
     results = {}
+    lacking = [name for name in found if everything and missing_library(name)]
+    for name in lacking:
+        console(stderr=json).print(f"{name}: not checked, since {LIBRARIES[name]} is not installed")
+        del found[name]
     for name, cls in found.items():
-        results[name] = run_suite(cls, export, options)
+        results[name] = run_suite(cls, export, options, strict=not everything)
         if not json:
             print_results(name, results[name], full=len(found) == 1)
     failed = [name for name, checks in results.items() if any(check.outcome == "failed" for check in checks)]
     if json:
         print_json({name: [vars(check) for check in checks] for name, checks in results.items()})
     elif len(found) > 1:
-        print(f"{len(found) - len(failed)} of {len(found)} components conform")
+        exempt = sum(any(check.outcome == "exempt" for check in checks) for checks in results.values())
+        told = f", {exempt} with exemptions" if exempt else ""
+        print(f"{len(found) - len(failed)} of {len(found)} components conform{told}")
     if failed:
         raise typer.Exit(1)
 
@@ -110,14 +117,36 @@ def all_components() -> dict[str, type]:
     }
 
 
-def run_suite(cls: type, export: bool, options: dict[str, Any]) -> "list[CheckResult]":
-    """Every result, whether or not one failed."""
-    from fusionkit.testing import ConformanceError, check_component
+def missing_library(name: str) -> bool:
+    """Whether a component needs a library that is not installed."""
+    from importlib.util import find_spec
+
+    return name in LIBRARIES and find_spec(LIBRARIES[name]) is None
+
+
+def run_suite(cls: type, export: bool, options: dict[str, Any], strict: bool = True) -> "list[CheckResult]":
+    """Every result, whether or not one failed.
+
+    Args:
+        cls: the component.
+        export: whether it is exported too.
+        options: its options.
+        strict: whether a component that cannot be built is an error; otherwise it is a failed check of its own.
+
+    Raises:
+        ConfigError: it cannot be built, and ``strict``.
+    """
+    from fusionkit.core.errors import ConfigError
+    from fusionkit.testing import CheckResult, ConformanceError, check_component
 
     try:
         return check_component(cls, export=export, **options)
     except ConformanceError as error:
         return error.results
+    except ConfigError as error:
+        if strict:
+            raise
+        return [CheckResult("inputs", "failed", str(error))]
 
 
 def print_results(name: str, results: "list[CheckResult]", full: bool) -> None:

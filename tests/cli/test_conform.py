@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from fusionkit.cli import main
+from fusionkit.cli import conform, main
+from fusionkit.core.errors import ConfigError
+from fusionkit.testing import CheckResult
 
 OPERATION = '''
 from collections.abc import Mapping
@@ -97,3 +99,19 @@ def test_mistakes_are_one_line_and_code_2(lab, words, message, capsys):
     assert main(["conform", *words]) == 2
     shown = capsys.readouterr().err
     assert message in shown and shown.startswith("error: ") and len(shown.splitlines()) == 1
+
+
+def test_of_all_what_cannot_be_built_fails_and_what_lacks_its_library_is_told(monkeypatch, capsys):
+    def choosy(cls, **options):
+        if cls.kind == "granger_cluster":
+            raise ConfigError("must be built, but is not")
+        return [CheckResult("runs", "passed"), CheckResult("dtypes", "exempt", "by definition")]
+
+    monkeypatch.setattr("fusionkit.testing.check_component", choosy)
+    monkeypatch.setitem(conform.LIBRARIES, "encoders.gru", "no_such_library")
+    assert main(["conform", "--all"]) == 1
+    shown = capsys.readouterr().out
+    assert "encoders.gru: not checked, since no_such_library is not installed" in shown
+    assert "must be built, but is not" in shown
+    count = shown.count("1 passed")
+    assert shown.splitlines()[-1] == f"{count} of {count + 1} components conform, {count} with exemptions"
