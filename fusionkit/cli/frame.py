@@ -30,6 +30,7 @@ VERBS = {
     "bench": "Measure speed.",
     "data": "Inspect, ingest and split data.",
     "init": "Write a recipe for a table of files.",
+    "suggest": "Choose a fusion graph from the data.",
 }
 """Every verb and its line in the help; each file's docstring says more."""
 

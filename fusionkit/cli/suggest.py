@@ -1,0 +1,41 @@
+"""`fusionkit suggest`: which graph do the data ask for?"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def suggest(
+    recipe: Annotated[str, typer.Argument(help="a shipped recipe or a path")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="changes to the recipe")] = None,
+    task: Annotated[str | None, typer.Option(help="the task that decides [default: the first]")] = None,
+    seeds: Annotated[int, typer.Option(min=3, help="how often groups are cut and networks trained")] = 5,
+    output: Annotated[Path, typer.Option("-o", "--output", help="the recipe to write")] = Path("suggested.yaml"),
+    page: Annotated[Path | None, typer.Option(help="the page [default: the recipe's name with .html]")] = None,
+) -> None:
+    """Try each sensor and each pair on training records, and write the recipe whose graph they ask for.
+
+    Small networks on summaries of features, minutes in all; test records have no part in it.
+
+    Example:
+        fusionkit suggest quickstart -o mine.yaml
+    """
+    from fusionkit.cli.output import check_output, console
+    from fusionkit.compare.recommendation import suggest as find
+    from fusionkit.recipe.load import load_recipe
+    from fusionkit.training.checkpoint import write_atomically
+    from fusionkit.training.material import open_study
+
+    page = page or output.with_suffix(".html")
+    check_output(output)
+    check_output(page, "--page")
+    read = load_recipe(recipe, overrides or ())
+    with open_study(read) as study:
+        made = find(read, study, task=task, seeds=seeds)
+    write_atomically(output, made.recipe.encode())
+    write_atomically(page, made.page.encode())
+    screen = console()
+    for sentence in made.sentences:
+        screen.print(sentence)
+    screen.print(f"{output}: the recipe (fusionkit train {output}); {page}: matrices and dendrograms")

@@ -1,0 +1,1 @@
+"""Comparing ways to fuse, and choosing one from the data."""
