@@ -10,11 +10,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fusionkit.augment.augmentation import Augmentation, WindowAugmentation
-from fusionkit.core.errors import ShapeError
+from fusionkit.core.errors import ConfigError, ShapeError
 from fusionkit.core.levels import Batch, Decision, Features, Fused, Tokens, Window, pool, scrub_window
 from fusionkit.core.modality import FrontEnd
 from fusionkit.encoders.encoder import Encoder
 from fusionkit.encoders.standardise import Standardise
+from fusionkit.fusion.gradient_blending import GradientBlending
 from fusionkit.fusion.graph import Graph, Node
 from fusionkit.fusion.modality_dropout import drop_modalities
 from fusionkit.fusion.operation import EarlyFusion, Fittable, IntermediateFusion, LateFusion, TrainingBatch
@@ -189,6 +190,18 @@ class FusionModel(nn.Module):
             if isinstance(operation, IntermediateFusion)
             for name, weight in operation.streams.items()
         }
+
+    @property
+    def blended(self) -> tuple[str, GradientBlending] | None:
+        """The node that blends its losses, by name, and its operation.
+
+        Raises:
+            ConfigError: there are two.
+        """
+        found = [(name, part) for name, part in self.operations.items() if isinstance(part, GradientBlending)]
+        if len(found) > 1:
+            raise ConfigError(f"fusion: one node may blend its losses, but {[name for name, _ in found]} do")
+        return found[0] if found else None
 
     def front_end(self, name: str) -> FrontEnd:
         """A sensor's front end."""

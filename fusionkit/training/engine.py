@@ -62,6 +62,7 @@ class Engine:
         name_rows: names of rows, for messages.
         plan: the steps of every epoch; by default all rows once, in an order that the seed gives.
         update: makes one step of training; by default one of the whole loss.
+        before_epoch: called with the number of every epoch that begins; a resumed one was heard of already.
 
     An objective that has ``settle`` hears of every step's end, one that has ``close_epoch`` of every epoch's; what the
     latter gives is logged.
@@ -87,6 +88,7 @@ class Engine:
         name_rows: Callable[[Tensor], str] = lambda rows: str(rows.tolist()),
         plan: Plan | None = None,
         update: Callable[..., Update] = JointUpdate,
+        before_epoch: Callable[[int], None] | None = None,
     ) -> None:
         self.objective, self.load, self.rows, self.settings = objective, load, rows, settings
         self.seed, self.device, self.folder, self.validate = seed, device, folder, validate
@@ -121,6 +123,7 @@ class Engine:
         self._checked = 0
         self.plan: Plan = plan or JointPlan(rows, self.steps, seed)
         self._plan: list[Step] = []
+        self.before_epoch = before_epoch
         self._board: TensorBoard | None = None
 
     def run(self) -> None:
@@ -135,6 +138,8 @@ class Engine:
             self._board = TensorBoard(self.folder / "tensorboard", self._epoch)
         while not self.finished and self._epoch < self.settings.epochs:
             if not middle:
+                if self.before_epoch is not None:
+                    self.before_epoch(self._epoch)
                 seed = derive_seed("epoch", self.seed, self._epoch, self.rank)
                 torch.manual_seed(seed)
                 self.generator.manual_seed(seed)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,13 +20,14 @@ from fusionkit.heads.adversary import SUBJECT, SubjectAdversary
 from fusionkit.heads.task import Task
 from fusionkit.recipe.build import build_model
 from fusionkit.recipe.sections import Choice, Recipe
+from fusionkit.training.blending import Blending
 from fusionkit.training.device import pick_precision
 from fusionkit.training.engine import Engine, Settings
 from fusionkit.training.interruption import StopRequest
 from fusionkit.training.listener import Listener
 from fusionkit.training.material import Material
 from fusionkit.training.objective import TaskObjective
-from fusionkit.training.order import derive_seed
+from fusionkit.training.order import derive_seed, inner_parts
 from fusionkit.training.plan import Plan, RandomTaskPlan
 from fusionkit.training.update import JointUpdate, PerTaskUpdate, SurgeryUpdate, Update
 from fusionkit.training.validation import Validation
@@ -77,6 +78,9 @@ def train_model(
     recipe, material, settings = job.recipe, job.material, job.recipe.train
     torch.manual_seed(derive_seed("weights", job.seed))
     model = build_model(recipe, job.modalities, material.stored, job.tasks).to(material.device)
+    part = _blending_part(job, model)
+    if model.blended is not None and model.blended[1].online:
+        job = replace(job, train=np.setdiff1d(job.train, part))
     targets, steps = dict(job.targets), max(1, math.ceil(len(job.train) / settings.batch))
     adversary = None
     if recipe.heads.adversary is not None:
@@ -101,21 +105,36 @@ def train_model(
     validate = None
     if len(job.validation):
         validate = Validation(objective, loader, job.validation, targets, settings.monitor, named)
+    training = Settings(
+        epochs=settings.epochs,
+        batch=settings.batch,
+        lr=settings.lr,
+        weight_decay=settings.weight_decay,
+        warmup=settings.warmup,
+        clip=settings.clip or None,
+        patience=settings.patience,
+        checkpoint_seconds=settings.checkpoint_seconds,
+        precision=pick_precision(settings.precision, material.device),
+    )
+    blending = None
+    if len(part):
+        blending = Blending(
+            objective,
+            loader,
+            targets,
+            np.setdiff1d(job.train, part),
+            part,
+            training,
+            seed=job.seed,
+            device=material.device,
+            update=_update(recipe),
+            stop=stop,
+        )
     engine = Engine(
         objective,
         loader.batch,
         torch.from_numpy(job.train),
-        Settings(
-            epochs=settings.epochs,
-            batch=settings.batch,
-            lr=settings.lr,
-            weight_decay=settings.weight_decay,
-            warmup=settings.warmup,
-            clip=settings.clip or None,
-            patience=settings.patience,
-            checkpoint_seconds=settings.checkpoint_seconds,
-            precision=pick_precision(settings.precision, material.device),
-        ),
+        training,
         seed=job.seed,
         device=material.device,
         folder=job.folder,
@@ -126,10 +145,19 @@ def train_model(
         name_rows=named,
         plan=_plan(job, steps),
         update=_update(recipe),
+        before_epoch=blending,
     )
     engine.run()
     engine.load_best()
     return model, loader, engine.best_epoch
+
+
+def _blending_part(job: Job, model: FusionModel) -> Array:
+    """Training rows on which gradient blending measures what a loss gains: a part of whole groups; none without it."""
+    if model.blended is None:
+        return job.train[:0]
+    groups = job.material.study.records.group(job.recipe.data.split.by)
+    return inner_parts(job.train, groups, model.blended[1].parts, derive_seed("blend", job.seed))[0]
 
 
 def _adversary(job: Job, model: FusionModel, steps: int, weight: float) -> tuple[Array, SubjectAdversary]:

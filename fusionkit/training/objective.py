@@ -26,7 +26,8 @@ class TaskObjective(nn.Module):
     With a late node, every branch answers for itself and the branches' losses are averaged (they are trained as
     independent classifiers); the merged decision adds its own loss only where the rule has weights to learn. A late
     node with an objective of its own (`LateFusion.loss`) trains branches and merged decision by that.
-    Streams that an intermediate operation lets learn by themselves add their losses, each times its weight.
+    Streams that an intermediate operation lets learn by themselves add their losses, each times its weight; where
+    these weights are blended (`GradientBlending`), the loss of the answer has one, too, and validation has only that.
 
     Training weighs the tasks by ``balance`` on top of their own weights, and adds what ties trunks together
     (`SoftSharing`) and the subject adversary; validation sees none of these, so that its losses compare.
@@ -117,12 +118,47 @@ class TaskObjective(nn.Module):
 
     def _parts(
         self, name: str, task: Task, output: Output, target: Tensor, mixture: Mixture | None
-    ) -> Iterator[tuple[float, tuple[Float[Tensor, ""], Float[Tensor, ""]]]]:
+    ) -> Iterator[tuple[float | Tensor, tuple[Float[Tensor, ""], Float[Tensor, ""]]]]:
         """Shares in a task's loss: each with the sums of losses and of weights."""
+        answer, weights = self._shares() if output.alone else (1.0, {})
         for part, own in output.alone.items():
-            if name in own:
-                share = self.model.stream_weights[part]
-                yield share, _loss(task, own[name].float(), target, mixture, output.seen[part])
+            if name in own and part in weights:
+                yield weights[part], _loss(task, own[name].float(), target, mixture, output.seen[part])
+        for share, sums in self._answers(name, task, output, target, mixture):
+            yield answer * share, sums
+
+    def _shares(self) -> tuple[float | Tensor, Mapping[str, float | Tensor]]:
+        """What the loss of the answer counts, and what those of streams that learn by themselves do."""
+        weights: dict[str, float | Tensor] = dict(self.model.stream_weights)
+        if self.model.blended is None:
+            return 1.0, weights
+        node, operation = self.model.blended
+        *alone, answer = operation.weight.unbind()
+        blended = {f"{node}.{name}": weight for name, weight in zip(operation.inputs, alone, strict=True)}
+        if torch.is_grad_enabled():
+            return answer, weights | blended
+        return 1.0, {part: weight for part, weight in weights.items() if part not in blended}
+
+    def apart(self, output: Output, targets: Mapping[str, Tensor]) -> Float[Tensor, " loss"]:
+        """The losses that are blended, each as if it were the only one: the sensors' and, last, that of the answer."""
+        assert self.model.blended is not None
+        node, operation = self.model.blended
+        found = {part: output.auxiliary.new_zeros(()) for part in (*operation.inputs, "")}
+        for name, task in self.tasks.items():
+            scale = self.weights.get(name, 1.0)
+            for part in operation.inputs:
+                alone = f"{node}.{part}"
+                if name in output.alone[alone]:
+                    sums = _loss(task, output.alone[alone][name].float(), targets[name], None, output.seen[alone])
+                    found[part] = found[part] + scale * _mean(*sums)[0]
+            for share, sums in self._answers(name, task, output, targets[name], None):
+                found[""] = found[""] + scale * share * _mean(*sums)[0]
+        return torch.stack(list(found.values()))
+
+    def _answers(
+        self, name: str, task: Task, output: Output, target: Tensor, mixture: Mixture | None
+    ) -> Iterator[tuple[float, tuple[Float[Tensor, ""], Float[Tensor, ""]]]]:
+        """As `_parts`, of the answer and of the branches that it is merged from."""
         merged = name in self.model.merges
         merge = cast(LateFusion, self.model.merges[name]) if merged else None
         if merge is not None and getattr(merge, "own_loss", False):

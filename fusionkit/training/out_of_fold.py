@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusionkit.core.errors import DataError
 from fusionkit.core.levels import Decision
 from fusionkit.core.modality import Array, Modality
 from fusionkit.evaluation.predict import outputs
@@ -19,7 +18,7 @@ from fusionkit.training.checkpoint import load_tensors, save_tensors
 from fusionkit.training.fitting import Job, train_model
 from fusionkit.training.interruption import StopRequest
 from fusionkit.training.listener import Listener
-from fusionkit.training.order import derive_seed
+from fusionkit.training.order import derive_seed, inner_parts
 from fusionkit.training.parallel import is_leader, wait
 
 HELD_OUT = "held_out.safetensors"
@@ -30,27 +29,6 @@ class _Steps(Listener):
 
     def __init__(self, listener: Listener) -> None:
         self.step = listener.step  # type: ignore[method-assign]
-
-
-def inner_parts(rows: Array, groups: Array, folds: int, seed: int) -> list[Array]:
-    """Training rows in parts of whole groups, of about as many groups each; fewer parts where groups are few.
-
-    Args:
-        rows: the training rows.
-        groups: the group of every record of the study.
-        folds: how many parts are wanted.
-        seed: of which groups go together.
-
-    Raises:
-        DataError: there is one group, which leaves nothing to train on.
-    """
-    names = np.unique(groups[rows])
-    if len(names) < 2:
-        raise DataError(
-            f"fusion: stacking needs two training groups or more to cut inner folds from, but has {len(names)}"
-        )
-    shuffled = np.random.default_rng(seed).permutation(names)
-    return [rows[np.isin(groups[rows], part)] for part in np.array_split(shuffled, min(folds, len(names)))]
 
 
 def fit_out_of_fold(

@@ -34,7 +34,7 @@ class Validation:
 
     @torch.no_grad()
     def __call__(self) -> tuple[float | None, dict[str, float]]:
-        whole = _join(outputs(self.objective.model, self.loader, self.rows))
+        whole = join(outputs(self.objective.model, self.loader, self.rows))
         target = {
             name: torch.from_numpy(values[self.rows]).float().to(whole.auxiliary.device)
             for name, values in self.targets.items()
@@ -60,8 +60,10 @@ class Validation:
         return entry["validation_loss"], entry
 
 
-def _join(parts: list[Output]) -> Output:
-    def join(named: Sequence[Mapping[str, dict[str, Tensor]]]) -> dict[str, dict[str, Tensor]]:
+def join(parts: list[Output]) -> Output:
+    """Batches of outputs as one, without readouts."""
+
+    def cat(named: Sequence[Mapping[str, dict[str, Tensor]]]) -> dict[str, dict[str, Tensor]]:
         return {
             name: {task: torch.cat([part[name][task] for part in named]) for task in named[0][name]}
             for name in named[0]
@@ -69,8 +71,8 @@ def _join(parts: list[Output]) -> Output:
 
     return Output(
         {task: torch.cat([part.decisions[task] for part in parts]) for task in parts[0].decisions},
-        join([part.branches for part in parts]),
+        cat([part.branches for part in parts]),
         {name: torch.cat([part.seen[name] for part in parts]) for name in parts[0].seen},
         torch.stack([part.auxiliary for part in parts]).mean(),
-        join([part.alone for part in parts]),
+        cat([part.alone for part in parts]),
     )

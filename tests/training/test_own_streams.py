@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from fusionkit.core.levels import Batch, Features, Tokens, pool
 from fusionkit.encoders.encoder import Encoder
 from fusionkit.fusion.central_net import CentralNet
+from fusionkit.fusion.gradient_blending import GradientBlending
 from fusionkit.fusion.graph import parse_graph
 from fusionkit.fusion.model import FusionModel
 from fusionkit.heads.classification import Classification
@@ -29,7 +30,7 @@ class AsTokens(Encoder):
         return Tokens(features.values[..., 0], features.mask, features.present, None)
 
 
-def make(weight=1.0, shared=False):
+def make(weight=1.0, shared=False, operation=None):
     graph = parse_graph({"kind": "central_net", "dim": DIM}, ["eeg", "text"])
     task = Classification(classes=["x", "y"])
     target = torch.tensor([0.0, 1, 0, torch.nan, 1, 1])
@@ -39,7 +40,7 @@ def make(weight=1.0, shared=False):
         graph,
         front_ends={},
         encoders={"eeg": AsTokens(), "text": AsTokens()},
-        operations={"fused": CentralNet({"eeg": DIM, "text": DIM}, DIM, None, sensor_weight=weight)},
+        operations={"fused": operation or CentralNet({"eeg": DIM, "text": DIM}, DIM, None, sensor_weight=weight)},
         merges={},
         branch_heads={},
         heads={"fused": heads[0]},
@@ -66,6 +67,27 @@ def test_the_loss_is_that_of_the_answer_and_the_weighted_ones_of_every_sensor(we
     for head, name in zip(heads[:1] * 2 if shared else heads[1:], ("eeg", "text"), strict=True):
         wanted = wanted + weight * cross_entropy(head, fused.streams[name], present[name])
     torch.testing.assert_close(objective(batch), 2 * wanted)
+
+
+def test_blended_losses_count_as_blended_in_training_and_the_answer_alone_in_validation():
+    operation = GradientBlending({"eeg": DIM, "text": DIM}, DIM, None)
+    operation.weight.copy_(torch.tensor([0.5, 0.3, 0.2]))
+    objective, batch, heads, present = make(operation=operation)
+    fused = operation({k: AsTokens()(v) for k, v in batch.inputs.items()})
+    target, apart = batch.targets["state"], []
+    for head, tokens, here in [
+        (heads[1], fused.streams["eeg"], present["eeg"]),
+        (heads[2], fused.streams["text"], present["text"]),
+        (heads[0], fused.tokens, present["text"]),
+    ]:
+        rows = here & ~target.isnan()
+        apart.append(2 * F.cross_entropy(head(pool(tokens))["state"][rows], target[rows].long()))
+    wanted = torch.stack(apart)
+    torch.testing.assert_close(objective(batch), (operation.weight * wanted).sum())
+    torch.testing.assert_close(objective.terms(batch).tasks.sum(), (operation.weight * wanted).sum())
+    with torch.no_grad():
+        torch.testing.assert_close(objective(batch), wanted[2])
+        torch.testing.assert_close(objective.apart(objective.model(batch.inputs), batch.targets), wanted)
 
 
 def test_what_is_absent_teaches_a_sensors_own_heads_nothing_and_they_answer_nothing():

@@ -19,7 +19,7 @@ from fusionkit.training.checkpoint import load_tensors
 from fusionkit.training.engine import Engine, Settings
 from fusionkit.training.interruption import Interrupted, StopRequest
 from fusionkit.training.objective import TaskObjective, last_layers
-from fusionkit.training.out_of_fold import inner_parts
+from fusionkit.training.order import inner_parts
 from fusionkit.training.plan import RandomTaskPlan
 from fusionkit.training.run import train
 from fusionkit.training.trained import load_trained
@@ -319,7 +319,7 @@ def test_inner_parts_keep_groups_whole_and_one_group_is_too_few():
     parts = inner_parts(rows, groups, 5, seed=0)
     assert len(parts) == 3 and sorted(np.concatenate(parts).tolist()) == rows.tolist()
     assert all(len(set(groups[part])) == 1 for part in parts)
-    with pytest.raises(DataError, match="two training groups or more"):
+    with pytest.raises(DataError, match="two groups or more"):
         inner_parts(rows[:2], groups, 5, seed=0)
 
 
