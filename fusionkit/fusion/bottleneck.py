@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fusionkit.core.errors import ConfigError
-from fusionkit.core.levels import Tokens, scrub
+from fusionkit.core.levels import Fused, Tokens, scrub
 from fusionkit.core.registry import fusion
 from fusionkit.fusion.branches import BranchBlock, in_one_row, stack_streams
 from fusionkit.fusion.operation import IntermediateFusion
@@ -28,8 +28,9 @@ class Bottleneck(IntermediateFusion):
 
     ``Enc`` is a pre-norm block with GELU; a layer norm ends the stack. ``gap`` gives all tokens of all sensors, whose
     mean heads read; ``token`` gives one learned token a sensor that has seen the rest, and the mean over them (the
-    paper averages the logits of one shared linear layer: the same number). All sensors are computed as one; the
-    cost grows with their number.
+    paper averages the logits of one shared linear layer: the same number). There the heads learn from every sensor's
+    token by itself, too, by the mean of its losses, as in the authors' code, which learns from that alone. All sensors
+    are computed as one; the cost grows with their number.
 
     Of ours: the mean runs over the sensors that have something; tokens know their time by `TimeCode` and their sensor
     by a learned vector, in place of the paper's learned positions, which need a fixed length; there is no stochastic
@@ -46,6 +47,8 @@ class Bottleneck(IntermediateFusion):
     Reference:
         Nagrani et al., "Attention Bottlenecks for Multimodal Fusion", NeurIPS 2021.
     """
+
+    shares_heads = True
 
     def __init__(
         self,
@@ -84,8 +87,13 @@ class Bottleneck(IntermediateFusion):
         )
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, inputs: Mapping[str, Tokens]) -> Tokens:
-        """Join one batch."""
+    @property
+    def streams(self) -> Mapping[str, float]:
+        """Every sensor's learned token, where heads read these."""
+        return {} if self.reader is None else dict.fromkeys(self.inputs, 1 / len(self.inputs))
+
+    def forward(self, inputs: Mapping[str, Tokens]) -> Tokens | Fused:
+        """Join one batch; hand out the learned tokens of the sensors, where there are any."""
         clean = [scrub(inputs[name]) for name in self.inputs]
         embedded = [
             tokens._replace(values=project(tokens.values) + self.sensor[i] + self.time(tokens))
@@ -99,7 +107,12 @@ class Bottleneck(IntermediateFusion):
         normed: Tensor = self.norm(self._exchange(states, mask, some))
         row = in_one_row(tokens._replace(values=normed[i, :, : tokens.mask.shape[1]]) for i, tokens in enumerate(clean))
         if self.reader is not None:
-            row = Tokens(normed[:, :, 0].transpose(0, 1), some.transpose(0, 1), row.present)
+            row = scrub(Tokens(normed[:, :, 0].transpose(0, 1), some.transpose(0, 1), row.present))
+            own = {
+                name: Tokens(row.values[:, i, None], row.mask[:, i, None], some[i])
+                for i, name in enumerate(self.inputs)
+            }
+            return Fused(row, normed.new_zeros(()), own)
         return scrub(row)
 
     def _exchange(

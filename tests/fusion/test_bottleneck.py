@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from fusionkit.core.errors import ConfigError
-from fusionkit.core.levels import Tokens, pool
+from fusionkit.core.levels import Fused, Tokens, pool
 from fusionkit.fusion.bottleneck import Bottleneck
 from fusionkit.fusion.position import fourier, place
 
@@ -28,6 +28,12 @@ def make(widths=None, **options):
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
     return model.double().eval()
+
+
+def joined(model, batch):
+    """The joint stream alone."""
+    answer = model(batch)
+    return answer.tokens if isinstance(answer, Fused) else answer
 
 
 def stream(length, width, timed=True, batch=4):
@@ -97,7 +103,7 @@ def plain_bottleneck(model, batch, fusion_layer=1, share=False, readout="gap", *
 @pytest.mark.parametrize("options", VARIANTS)
 def test_matches_the_plain_definition(options):
     model, batch = make(**options), make_batch()
-    got = model(batch)
+    got = joined(model, batch)
     for row, want in enumerate(plain_bottleneck(model, batch, **options)):
         torch.testing.assert_close(got.values[row][got.mask[row]], want, atol=1e-6, rtol=1e-6)
         read = want.mean(0) if len(want) else torch.zeros(DIM).double()
@@ -111,8 +117,18 @@ def test_matches_the_plain_definition(options):
 def test_averaging_logits_of_each_sensor_is_reading_the_mean():
     """The paper's token readout: one shared linear layer on each sensor's token, then the mean."""
     model, batch, head = make(readout="token"), make_batch(), torch.nn.Linear(DIM, 3).double()
-    got = model(batch)
+    got = joined(model, batch)
     torch.testing.assert_close(head(got.values[0]).mean(0), head(pool(got)[0]))
+
+
+@torch.no_grad()
+def test_every_sensors_token_is_a_stream_for_the_same_heads():
+    model, batch = make(readout="token"), make_batch()
+    got = model(batch)
+    assert model.shares_heads and model.streams == {"a": 1 / 3, "b": 1 / 3, "c": 1 / 3} and not make().streams
+    for i, own in enumerate(got.streams.values()):
+        torch.testing.assert_close(pool(own), got.tokens.values[:, i])
+        assert own.present.tolist() == got.tokens.mask[:, i].tolist()
 
 
 def reach(model, batch, listener, speaker):
@@ -160,14 +176,14 @@ def test_every_sensor_hears_the_same_shared_tokens_of_the_layer_before():
 @pytest.mark.parametrize("options", VARIANTS)
 def test_padding_and_absent_values_change_nothing(options):
     model, batch = make(**options), make_batch()
-    plain = model(batch)
+    plain = joined(model, batch)
     for name, part in batch.items():
         pad = torch.full_like(part.values[:, :2], NAN)
         mask = torch.cat([part.mask, torch.zeros(4, 2, dtype=torch.bool)], 1)
         values = torch.where((part.mask & part.present[:, None])[..., None], part.values, NAN)
         time = None if part.time is None else torch.cat([part.time, part.time[:, :2]], 1)
         longer = {**batch, name: Tokens(torch.cat([values, pad], 1), mask, part.present, time)}
-        got = model(longer)
+        got = joined(model, longer)
         torch.testing.assert_close(got.values[got.mask], plain.values[plain.mask])
 
 
