@@ -1,0 +1,51 @@
+"""The table of known answers: what is drawn, what counts as a fault, and that every fusion answers as it must."""
+
+import pytest
+import torch
+
+from fusionkit.bench.known import ADDING, FUSIONS, JOINING, NAMES, Drawn, KnownAnswers, bench_known, sensor_alone
+
+SOUND = {"redundant": 0.9, "unique": 0.8, "noise": 0.7, "guarded": 0.86}
+
+
+def test_no_sensor_alone_knows_the_xor_and_together_they_do():
+    drawn = Drawn("xor", 0)
+    vectors = [torch.linalg.lstsq(x, drawn.target[:, None] * 2 - 1).solution for x in drawn.vectors.values()]
+    for weights, x in zip(vectors, drawn.vectors.values(), strict=True):
+        assert (((x @ weights)[:, 0] > 0) == drawn.target).float().mean() < 0.55
+    assert 0.45 < drawn.target.mean() < 0.55 and list(drawn.vectors) == list(NAMES)
+
+
+def test_a_guarded_batch_has_at_most_one_sensor_of_noise_a_record():
+    drawn = Drawn("redundant", 0)
+    rows = torch.arange(200)
+    plain, guarded = drawn.batch(rows, NAMES), drawn.batch(rows, NAMES, torch.Generator().manual_seed(0))
+    changed = torch.stack([(plain.inputs[n].values != guarded.inputs[n].values).any(2).any(1) for n in NAMES])
+    assert changed.sum(0).max() == 1 and 0.6 < changed.any(0).float().mean() < 0.8
+
+
+@pytest.mark.parametrize(
+    ("row", "faults"),
+    [
+        (KnownAnswers("vote mean", xor=0.5, **SOUND), 0),
+        (KnownAnswers("vote mean", xor=0.97, **SOUND), 1),
+        (KnownAnswers("tensor", xor=0.97, **SOUND), 0),
+        (KnownAnswers("tensor", xor=0.94, **{**SOUND, "guarded": 0.81}), 2),
+    ],
+)
+def test_faults_are_by_what_a_fusion_must_do(row, faults):
+    assert len(row.faults(remaining=0.85)) == faults
+    assert row.fusion in (*ADDING, *JOINING) and set(ADDING) | set(JOINING) <= set(FUSIONS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_every_fusion_answers_as_it_must(fusion, remaining):
+    (row,) = bench_known([fusion])
+    assert row.faults(remaining) == []
+
+
+@pytest.fixture(scope="module")
+def remaining():
+    """Accuracy of the best sensor alone that gives no noise."""
+    return sensor_alone()
