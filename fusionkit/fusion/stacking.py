@@ -141,7 +141,9 @@ class Stacking(LateFusion):
         rows = torch.where(present, decisions - centre, 0.0) / count
         rest = target - centre - rows.sum(0)  # what weights of 1 leave
         design = torch.cat([rows, torch.ones_like(rows[:1])]).T
-        hold = self.penalty * target.var(correction=0) * torch.eye(design.shape[1], dtype=torch.float64)
+        hold = (
+            self.penalty * target.var(correction=0).clamp_min(1e-12) * torch.eye(design.shape[1], dtype=torch.float64)
+        )
         hold[-1, -1] = 0
         found = torch.linalg.solve(design.T @ design + hold, design.T @ rest)
         self.weight.copy_((1 + found[:-1]).reshape(self.weight.shape))

@@ -150,3 +150,14 @@ def test_state_round_trips():
     assert torch.equal(
         other.merge_log_probabilities(decisions, present), made.merge_log_probabilities(decisions, present)
     )
+
+
+def test_numbers_that_never_differ_are_fitted_though_a_branch_was_never_there():
+    op = Stacking(("a", "b"))
+    op.bind(torch.tensor([2.0]))
+    values, there = torch.randn(6, 1), torch.ones(6, dtype=torch.bool)
+    batch = TrainingBatch({"a": Decision(values, there), "b": Decision(values, ~there)}, {"y": torch.full((6, 1), 2.0)})
+    op.fit(lambda: [batch], torch.Generator())
+    got = op.merge_values(torch.stack([values, values]), torch.stack([there, ~there]))
+    assert op.weight.isfinite().all()
+    torch.testing.assert_close(got, torch.full((6, 1), 2.0), atol=1e-4, rtol=0)
