@@ -1,9 +1,13 @@
 """The table of known answers: what is drawn, what counts as a fault, and that every fusion answers as it must."""
 
+import json
+
 import pytest
 import torch
 
+from fusionkit.bench import known
 from fusionkit.bench.known import ADDING, FUSIONS, JOINING, NAMES, Drawn, KnownAnswers, bench_known, sensor_alone
+from fusionkit.cli import main
 
 SOUND = {"redundant": 0.9, "unique": 0.8, "noise": 0.7, "guarded": 0.86}
 
@@ -36,6 +40,19 @@ def test_a_guarded_batch_has_at_most_one_sensor_of_noise_a_record():
 def test_faults_are_by_what_a_fusion_must_do(row, faults):
     assert len(row.faults(remaining=0.85)) == faults
     assert row.fusion in (*ADDING, *JOINING) and set(ADDING) | set(JOINING) <= set(FUSIONS)
+
+
+def test_the_table_names_every_fault_and_ends_with_code_1(monkeypatch, capsys):
+    rows = [KnownAnswers("vote mean", xor=0.5, **SOUND), KnownAnswers("mult", xor=0.5, **SOUND)]
+    monkeypatch.setattr(known, "sensor_alone", lambda seed: 0.85)
+    monkeypatch.setattr(known, "bench_known", lambda seed: iter(rows))
+    assert main(["bench", "known"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["vote", "mean", "0.900", "0.800", "0.500", "0.700", "0.860"]
+    assert lines[3].startswith("best possible") and lines[-1] == "FAIL  mult: xor must be solved (0.95), but is 0.500"
+    assert main(["bench", "known", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert [len(row["faults"]) for row in found["rows"]] == [0, 1] and found["best_possible"]["xor"] > 0.99
 
 
 @pytest.mark.slow
