@@ -65,6 +65,7 @@ class TaskObjective(nn.Module):
         }
         weight = torch.tensor([self.weights.get(name, 1.0) for name in self.tasks])
         self.register_buffer("task_weights", weight, persistent=False)
+        self._soft = [part for part in model.modules() if isinstance(part, SoftSharing)]
         self._last: list[nn.Parameter] | None = None
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Float[Tensor, ""]:
@@ -83,12 +84,11 @@ class TaskObjective(nn.Module):
         output = self.model(inputs, generator)
         losses, labelled, auxiliary, separate = self.losses(output, batch.targets, mixture)
         terms = self.balance(losses, labelled)
-        if self.balance.training and torch.is_grad_enabled():
+        if self.balance.training and torch.is_grad_enabled() and not isinstance(self.balance, Fixed):
             heard = losses if self.balance.compares_norms else _everywhere(losses.detach())
             self.balance.learn(heard, labelled, self._norms)
-        for part in self.model.modules():
-            if isinstance(part, SoftSharing):
-                auxiliary = auxiliary + part.distance()
+        for part in self._soft:
+            auxiliary = auxiliary + part.distance()
         if self.adversary is not None:
             auxiliary = auxiliary + self._guess(self.adversary, output, batch.targets[SUBJECT], mixture)
         return Terms(self.task_weights * terms, labelled, auxiliary, separate)
