@@ -151,7 +151,8 @@ def build_model(
         operation = operations.get(node.name)
         if not isinstance(operation, IntermediateFusion) or not operation.streams:
             continue
-        if not (operation.shares_heads and node.name in {*heads, *branch_heads}):
+        answering = heads if evidence else {**heads, **branch_heads}  # evidence is no answer to a task
+        if not (operation.shares_heads and node.name in answering):
             learnt = _tasks_after(recipe, graph, tasks, node.name)
             stream_heads[node.name] = {name: _build_heads(recipe, learnt, dim) for name in operation.streams}
     return FusionModel(

@@ -119,6 +119,18 @@ def test_a_recipe_trains_them_for_the_tasks_that_their_node_has_a_part_in(tiny, 
     assert before and all(p.isfinite().all() for p in before)
 
 
+@pytest.mark.parametrize("late", ["vote", "trusted"])
+def test_heads_are_shared_with_streams_unless_they_give_evidence(tiny, monkeypatch, late):
+    joint = "{kind: bottleneck, readout: token, heads: 2, inputs: [eeg, text]}"
+    graph = f"{{dim: 8, graph: {{joint: {joint}, all: {{kind: {late}, inputs: [joint, eeg]}}}}}}"
+    made = []
+    monkeypatch.setattr(FusionModel, "__init__", _recording(FusionModel.__init__, made))
+    train(tiny(f"fusion={graph}", "train.epochs=1"), fold=0)
+    model = made[0]
+    assert ("joint" in model.stream_heads) == (late == "trusted")
+    assert model._heads_alone("joint", "eeg") is not model.branch_heads["joint"] or late == "vote"
+
+
 def _recording(build, made):
     def init(self, *args, **kwargs):
         build(self, *args, **kwargs)
