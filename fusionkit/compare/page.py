@@ -40,8 +40,8 @@ def build_page(title: str, found: Findings, graph: Graph, sentences: list[str], 
         f"<figure>{svg(graph, {})}</figure>",
         "<h2>Sensors</h2>",
         (
-            f"<p>Loss without any sensor: {found.prior:.3f} {escape(unit)}. A gain counts from two standard errors on, and "
-            f"from {WORTH:.0%} of that loss on.</p>"
+            f"<p>Loss without any sensor: {found.prior:.3f} {escape(unit)}. A gain counts where its 95 % interval is above 0, "
+            f"and from {WORTH:.0%} of that loss on.</p>"
         ),
         _sensors(found),
         "<h2>Pairs</h2>",
@@ -114,6 +114,8 @@ def _heat(found: Findings, values: Array, errors: Array | None) -> str:
 
 
 def _tree(found: Findings, distance: Array) -> str:
+    if not distance.any():
+        return "<p>all distances are 0</p>"
     with matplotlib.rc_context(_FONT):
         figure = Figure(figsize=(4.2, 0.8 + 0.35 * len(found.names)))
         axes = figure.add_subplot()
@@ -127,6 +129,4 @@ def _tree(found: Findings, distance: Array) -> str:
         )
         axes.set_xlabel("distance")
         axes.spines[["top", "left", "right"]].set_visible(False)
-        if not distance.any():
-            axes.set_xlim(1, 0)
     return svg_text(figure)

@@ -72,7 +72,7 @@ class Findings:
         return [one for one in range(len(self.names)) if not useful[one] and one not in partners]
 
     def _worth(self, gain: Estimate) -> Tensor:
-        return gain.certain & (gain.mean >= WORTH * self.prior)
+        return (gain.low > 0) & (gain.mean >= WORTH * self.prior)
 
     def _pairs(self, which: Tensor) -> list[tuple[int, int]]:
         return [(i, j) for i, j in combinations(range(len(self.names)), 2) if which[i, j]]

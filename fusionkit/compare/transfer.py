@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
+from scipy.stats import t as student
 from torch import Tensor
 
 from fusionkit.compare.probe import Body, Material, Probed, mean_loss, probe
@@ -14,16 +15,22 @@ class Estimate(NamedTuple):
 
     mean: Float[Tensor, "*some"]
     error: Float[Tensor, "*some"]
+    seeds: int
 
     @property
     def certain(self) -> Tensor:
         """Where it is at least two standard errors away from 0."""
         return (self.mean.abs() >= 2 * self.error) & (self.mean != 0)
 
+    @property
+    def low(self) -> Float[Tensor, "*some"]:
+        """Lower end of the 95 % interval by Student's t: 2 - 4.30 * 0.577 = -0.48 for seeds that say 1, 2 and 3."""
+        return self.mean - float(student.ppf(0.975, self.seeds - 1)) * self.error
+
 
 def estimate(values: Float[Tensor, "seed *some"]) -> Estimate:
     """Mean and standard error over seeds: of 1, 2 and 3 they are 2 and 0.577."""
-    return Estimate(values.mean(0), values.std(0) / len(values) ** 0.5)
+    return Estimate(values.mean(0), values.std(0) / len(values) ** 0.5, len(values))
 
 
 def heterogeneity(transfer: Estimate) -> Float[Tensor, "sensor sensor"]:
