@@ -35,7 +35,7 @@ FUSIONS: dict[str, dict[str, Any]] = {
     "vote product": {"kind": "vote", "rule": "product"},
     "vote learned": {"kind": "vote", "rule": "learned"},
     "concat": {"kind": "concat", "encoder": {"kind": "transformer"}},  # one hidden layer cannot tell noise: 0.78
-    "tensor": {"kind": "tensor"},
+    "tensor": {"kind": "tensor", "width": 8},
     "low_rank": {"kind": "low_rank"},
     "multiplicative": {"kind": "multiplicative"},
     "gated": {"kind": "gated"},
