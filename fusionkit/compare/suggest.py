@@ -19,7 +19,7 @@ from fusionkit.fusion.cka import debiased_cka
 
 ALIKE = 0.05
 """CKA of activations from which on two sensors are redundant."""
-WORTH = 0.02
+WORTH = 0.03
 """Least gain that counts, as a share of the loss without any sensor."""
 ROWS = 1000
 """Records that CKA compares: its kernels are square in them."""
