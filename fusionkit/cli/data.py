@@ -55,7 +55,7 @@ def ingest(
     output: Annotated[Path, typer.Option("-o", "--output", help="where the study goes, an .h5 file")] = Path(
         "study.h5"
     ),
-    workers: Annotated[int, typer.Option(min=0, help="processes that read files; 0 reads in this one")] = 0,
+    workers: Annotated[int | None, typer.Option(min=0, help="processes that read files (data.workers)")] = None,
     as_json: Json = False,
 ) -> None:
     """Read a recipe's data once, check them, and keep signals and labels in one file.
@@ -72,11 +72,12 @@ def ingest(
     from fusionkit.recipe.load import load_recipe
     from fusionkit.training.material import ingest_study
 
-    read = load_recipe(recipe, overrides or ())
+    chosen = [] if workers is None else [f"data.workers={workers}"]
+    read = load_recipe(recipe, [*(overrides or ()), *chosen])
     screen = console(stderr=as_json)
     check_output(output)
     with watch(screen) as listener:
-        study = ingest_study(read, output, report=listener.prepare, workers=workers)
+        study = ingest_study(read, output, report=listener.prepare)
     facts = look(study.path)
     if as_json:
         print_json(plain_facts(facts))

@@ -75,6 +75,7 @@ class DataSection(Choice):
         None, min_length=1, description="the reason why signal or a trial may be on both sides of the split"
     )
     cache: str | None = Field(None, description="folder of studies and features (default: .cache beside the runs)")
+    workers: int = Field(0, ge=0, description="processes that read files into the study; 0 reads them in this one")
     resident: Literal["auto"] | bool = Field("auto", description="hold all data in device memory, or stream it")
 
 

@@ -49,17 +49,17 @@ def open_study(recipe: Recipe, report: Report | None = None, *, expected: Mappin
     sensors = sensor_columns(recipe, build_modalities(recipe))
     labels = label_columns(recipe, source, divided=expected is None)
     progress = None if report is None else partial(count_recordings, report)
-    return open_or_ingest(source, sensors, labels, cache_folder(recipe), expected=expected, progress=progress)
+    cache, workers = cache_folder(recipe), recipe.data.workers
+    return open_or_ingest(source, sensors, labels, cache, expected=expected, progress=progress, workers=workers)
 
 
-def ingest_study(recipe: Recipe, path: Path, report: Report | None = None, *, workers: int = 0) -> Study:
+def ingest_study(recipe: Recipe, path: Path, report: Report | None = None) -> Study:
     """Make a study file of a recipe's data where the user wants it.
 
     Args:
         recipe: says where the data lie and which sensors it has.
         path: the file to be made.
         report: hears of progress.
-        workers: how many processes read files; 0 reads them in this one.
 
     Raises:
         ConfigError: the file would be no study by its name, or is the very one that is read.
@@ -72,7 +72,7 @@ def ingest_study(recipe: Recipe, path: Path, report: Report | None = None, *, wo
         raise ConfigError(f"a study must go to another file than the one it is read from, but both are {path}")
     sensors = sensor_columns(recipe, build_modalities(recipe))
     progress = None if report is None else partial(count_recordings, report)
-    return ingest(source, sensors, label_columns(recipe, source), path, progress=progress, workers=workers)
+    return ingest(source, sensors, label_columns(recipe, source), path, progress=progress, workers=recipe.data.workers)
 
 
 def count_recordings(report: Report, done: int, total: int, name: str) -> None:
