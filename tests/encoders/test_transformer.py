@@ -88,7 +88,7 @@ def test_over_channels_is_the_mean_of_channels_that_looked_at_each_other(embeddi
     found = run(module, x)
     for row in range(2):
         for step in range(3):
-            tokens = module.embed.embed(x[row, step]) + module.embed.codes
+            tokens = (module.embed.embed(x[row, step][None, None]) + module.embed.codes)[0, 0]
             block = module.blocks[0]
             normed = block.attention_norm(tokens)
             heads = []
