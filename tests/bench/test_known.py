@@ -55,7 +55,7 @@ def test_the_table_names_every_fault_and_ends_with_code_1(monkeypatch, capsys):
     assert [len(row["faults"]) for row in found["rows"]] == [0, 1] and found["best_possible"]["xor"] > 0.99
 
 
-@pytest.mark.slow
+@pytest.mark.study
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_every_fusion_answers_as_it_must(fusion, remaining):
     (row,) = bench_known([fusion])

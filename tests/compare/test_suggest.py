@@ -43,7 +43,7 @@ def test_known_structure_is_found():
     assert graph["merged"]["kind"] == "vote"
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_known_structure_is_found_in_nine_of_ten_seeds():
     found = [propose(measure(made(seed, seeds=5), NAMES)) for seed in range(10)]
     assert sum(map(right, found)) >= 9, found
