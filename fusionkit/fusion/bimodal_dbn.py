@@ -82,19 +82,19 @@ class BimodalDBN(IntermediateFusion):
         self.unfold = nn.Linear(dim, hidden * len(widths))
         self.decoders = nn.ModuleList(nn.Linear(hidden, width) for width in widths)
 
-    def standardise(self, vectors: Vectors) -> list[Float[Tensor, "batch width"]]:
+    def standardise(self, vectors: Vectors) -> list[Float[Tensor, "batch _"]]:
         """Vectors of zero mean and unit variance per entry, for unit Gaussians; zero where a sensor is absent."""
         return [block * block.shape[1] ** 0.5 for block in self.scale(vectors)]
 
     def encode(
-        self, blocks: list[Float[Tensor, "batch width"]], here: Bool[Tensor, "batch sensor"]
+        self, blocks: list[Float[Tensor, "batch _"]], here: Bool[Tensor, "batch sensor"]
     ) -> Float[Tensor, "batch dim"]:
         """Probabilities of the top's hidden units."""
         hidden = [encoder(block).sigmoid() for encoder, block in zip(self.encoders, blocks, strict=True)]
         kept = [torch.where(here[:, i, None], part, torch.zeros_like(part)) for i, part in enumerate(hidden)]
         return torch.sigmoid(self.top(torch.cat(kept, 1)))
 
-    def decode(self, code: Float[Tensor, "batch dim"]) -> list[Float[Tensor, "batch width"]]:
+    def decode(self, code: Float[Tensor, "batch dim"]) -> list[Float[Tensor, "batch _"]]:
         """The standardised vectors of every sensor again."""
         hidden = self.unfold(code).sigmoid().split(self.hidden, 1)
         return [decoder(part) for decoder, part in zip(self.decoders, hidden, strict=True)]

@@ -109,8 +109,8 @@ def last_real(values: Float[Tensor, "*rows step dim"], mask: Bool[Tensor, "*rows
 
 
 def masked_softmax(
-    scores: Float[Tensor, "*rows key"], mask: Bool[Tensor, "... key"], axis: int = -1
-) -> Float[Tensor, "*rows key"]:
+    scores: Float[Tensor, "*shape"], mask: Bool[Tensor, "..."], axis: int = -1
+) -> Float[Tensor, "*shape"]:
     """Softmax over the keys that ``mask`` shows; all zeros where it shows none. Keys lie along ``axis``."""
     weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(axis)
     return weights.masked_fill(~mask, 0.0)

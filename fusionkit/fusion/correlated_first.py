@@ -68,8 +68,8 @@ class CorrelatedFirst(IntermediateFusion):
         components: Annotated[
             int, Field(ge=1, description="principal directions of each sensor whose correlations are taken")
         ] = 4,
-        hold: Annotated[float, Field(ge=0, description="passes over the training records without cross weights")] = 3,
-        ramp: Annotated[float, Field(ge=0, description="passes over which they are then released")] = 3,
+        hold: Annotated[float, Field(ge=0, description="passes over the training records without cross weights")] = 3.0,
+        ramp: Annotated[float, Field(ge=0, description="passes over which they are then released")] = 3.0,
         epochs: Annotated[int, Field(ge=0, description="passes over the training records, each sensor by itself")] = 50,
         lr: Annotated[float, Field(gt=0, description="learning rate at the start of these; it falls to zero")] = 3e-3,
     ) -> None:

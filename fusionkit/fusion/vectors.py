@@ -81,7 +81,7 @@ class SensorScale(nn.Module):
             varies = spread > 1e-6 * seen.mean(0).abs() + 1e-12
             scale.copy_(torch.where(varies, spread, torch.ones_like(spread)).reciprocal() * len(mean) ** -0.5)
 
-    def forward(self, vectors: Vectors) -> list[Float[Tensor, "batch width"]]:
+    def forward(self, vectors: Vectors) -> list[Float[Tensor, "batch _"]]:
         """Standardised blocks, zero where the sensor is absent."""
         blocks = []
         for mean, scale, values, here in zip(*self._by_sensor(), vectors.values, vectors.here.T, strict=True):

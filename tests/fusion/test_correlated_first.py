@@ -78,7 +78,7 @@ def test_before_the_release_no_sensor_reaches_another():
 @pytest.mark.parametrize("passes", [0.0, 4.0, 9.0])
 def test_matches_the_plain_formula(passes):
     values, label = records()
-    made = fitted(values, label, epochs=2, hold=3, ramp=2)
+    made = fitted(values, label, epochs=2, hold=3.0, ramp=2.0)
     spread(made)
     made.seen.fill_(int(200 * passes))
     gamma = {0.0: 0.0, 4.0: 0.5, 9.0: 1.0}[passes]
