@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -13,7 +14,16 @@ from fusionkit.core.errors import ConfigError, DataError
 from fusionkit.core.levels import Features, FeatureShape, any_present
 from fusionkit.core.registry import fusion
 from fusionkit.fusion.align import align_features, aligned_width, bin_times
-from fusionkit.fusion.granger import choose_lag, granger, linked_groups, links, make_stationary, standardise
+from fusionkit.fusion.granger import (
+    Real,
+    Series,
+    choose_lag,
+    granger,
+    linked_groups,
+    links,
+    make_stationary,
+    standardise,
+)
 from fusionkit.fusion.operation import EarlyFusion, TrainingBatch
 
 
@@ -27,7 +37,9 @@ class GrangerCluster(EarlyFusion):
     augmented Dickey-Fuller test keeps a unit root, differenced; the number of lags has the smallest Bayesian
     information criterion; every ordered pair gets an F-test; links are those within a false discovery rate of
     ``rate``, and groups are what links join in either direction. Beyond ``clusters`` groups the smallest are one.
-    A sensor without time (an image) is a group of its own. Then each group's numbers g of a bin become
+    A sensor without time (an image) is a group of its own, and so is one with time that has no past, since no record
+    has it in two bins in a row (a number once a window): it keeps nobody else from being tested. Records that have
+    too few bins in a row are passed over. Then each group's numbers g of a bin become
 
     .. math:: z_g = \mathrm{gelu}(W_g x_g + b_g)
 
@@ -37,8 +49,8 @@ class GrangerCluster(EarlyFusion):
     reconstruction.
 
     Attributes:
-        strength: ``-log10 p`` of the links from a channel to a channel, 0 where not significant; channels of the
-            sensors with time, in the order of the inputs.
+        strength: ``-log10 p`` of the links from a channel to a channel, 0 where not significant or not tested;
+            channels of the sensors with time, in the order of the inputs.
         member: which of the aligned numbers belong to which group.
 
     Args:
@@ -109,10 +121,11 @@ class GrangerCluster(EarlyFusion):
         return Features(values, mask.any(2), present, bin_times(self.steps, self.duration, values))
 
     def fit(self, training_batches: Callable[[], Iterable[TrainingBatch]], generator: torch.Generator) -> None:
-        """Test every ordered pair of channels with time, and group them; nothing is drawn.
+        """Test every ordered pair of channels with a past, and group them; nothing is drawn.
 
         Raises:
-            DataError: too few training records have every sensor with time for as many steps as the tests need.
+            DataError: no sensor has a past, or too few training records have all that do for as many steps as the
+                tests need.
         """
         if not self.timed:
             return
@@ -125,24 +138,55 @@ class GrangerCluster(EarlyFusion):
             ]
             places = [place for place, name in enumerate(self.inputs) if name in self.timed]
             parts.append(torch.cat(series, -1).cpu().double())
-            there.append(mask[..., places].all(-1).cpu())
-        values, real = torch.cat(parts).numpy(), torch.cat(there).numpy()
+            there.append(mask[..., places].cpu())
+        values, each = torch.cat(parts).numpy(), torch.cat(there).numpy()
+        past = (each[:, 1:] & each[:, :-1]).any((0, 1))
+        if not past.any():
+            raise DataError(
+                f"Granger tests need records with a past, but none has any of {self.timed} in two of {self.steps} bins in a "
+                "row; fewer bins (steps) have fewer gaps"
+            )
+        tested = [name for name, kept in zip(self.timed, past, strict=True) if kept]
+        channels = np.flatnonzero(np.repeat(past, [self.inputs[name].channel for name in self.timed]))
+        strength = self._test(values[..., channels], np.all(each[..., past], axis=-1), tested)
+        self.strength.zero_()
+        self.strength[np.ix_(channels, channels)] = torch.from_numpy(strength).to(self.strength)
+        before = self._bound()
+        self.member.copy_(self._members(self._groups(strength, channels, set(tested))))
+        self.weight.mul_(self._bound() / before)
+
+    def _test(self, values: Series, real: Real, tested: list[str]) -> Float[np.ndarray, "source target"]:
+        """Strength of the links between channels of the sensors that have a past."""
         if not real.any():
-            raise DataError(f"Granger tests need training records that have all of {self.timed}, but none has")
+            raise DataError(f"Granger tests need training records that have all of {tested}, but none has")
         values, real = make_stationary(standardise(values, real), real, self.lags)
         lag = choose_lag(values, real, self.lags)
         statistic, freedom = granger(values, real, lag)
         if freedom < 1:
             raise DataError(
-                f"Granger tests need more than {2 * lag + 1} steps with {lag} before them where all of {self.timed} "
+                f"Granger tests need more than {2 * lag + 1} steps with {lag} before them where all of {tested} "
                 f"are there, but training records have {freedom + 2 * lag + 1}; fewer bins (steps) have fewer gaps, "
                 "and features may come in shorter steps"
             )
-        strength = links(statistic, lag, freedom, self.rate)
-        self.strength.copy_(torch.from_numpy(strength))
-        before = self._bound()
-        self.member.copy_(self._members(linked_groups(strength, self.clusters)))
-        self.weight.mul_(self._bound() / before)
+        return links(statistic, lag, freedom, self.rate)
+
+    def _groups(
+        self, strength: Float[np.ndarray, "source target"], channels: Int[np.ndarray, " source"], tested: set[str]
+    ) -> list[list[int]]:
+        """What links join, then every sensor with time and without a past; what is beyond ``clusters`` in the last."""
+        numbers = iter(range(len(self.strength)))
+        alone = [
+            own
+            for name in self.timed
+            if (own := [next(numbers) for _ in range(self.inputs[name].channel)]) and name not in tested
+        ]
+        most = max(1, self.clusters - len(alone))
+        groups = [channels[group].tolist() for group in linked_groups(strength, most)] + alone
+        if len(groups) > self.clusters:
+            groups[self.clusters - 1 :] = [
+                sorted(channel for group in groups[self.clusters - 1 :] for channel in group)
+            ]
+        return groups
 
     def _bound(self) -> Float[Tensor, "total 1"]:
         """Largest weight to begin with of each aligned number, by the size of its group (Xavier-uniform)."""

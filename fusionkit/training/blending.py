@@ -1,7 +1,7 @@
 """Estimate the weights of gradient blending: train every loss alone for a while, and see what it gains and overfits."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from fusionkit.core.modality import Array
 from fusionkit.data.loading import Loader
 from fusionkit.evaluation.predict import outputs
 from fusionkit.fusion.gradient_blending import blend
+from fusionkit.training.countdown import Countdown
 from fusionkit.training.engine import Engine, Settings
 from fusionkit.training.interruption import StopRequest
 from fusionkit.training.objective import TaskObjective
@@ -39,6 +40,7 @@ class Blending:
         device: where the objective lives.
         update: makes one step.
         stop: a request to leave.
+        say: hears, in lines for people, how far an estimate is.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Blending:
         device: torch.device,
         update: Callable[..., Update],
         stop: StopRequest | None = None,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.objective, self.loader, self.targets = objective, loader, targets
         assert objective.model.blended is not None
@@ -61,6 +64,7 @@ class Blending:
         self.train, self.held_out, self.seed = train, held_out, seed
         self.settings = replace(settings, epochs=self.operation.epochs, patience=0)
         self.options: dict[str, Any] = {"device": device, "update": update, "stop": stop}
+        self.say = say
 
     def __call__(self, epoch: int) -> None:
         """Set the weights, if they are due at the start of this epoch."""
@@ -68,21 +72,31 @@ class Blending:
             return
         before = self.losses(self.objective)
         after = torch.empty_like(before)
-        for number in range(len(self.operation.weight)):
-            after[:, number] = self.losses(self._trained(number, epoch))[:, number]
+        names = [*self.operation.streams, "all together"]
+        self.say(f"gradient blending: {len(names)} losses train alone for {self.settings.epochs} epochs each")
+        countdown = Countdown(self.say, "gradient blending, epochs of losses alone")
+        for number in range(len(names)):
+            after[:, number] = self.losses(self._trained(number, epoch, countdown))[:, number]
         self.operation.weight.copy_(blend(before, after, self.operation.cap))
+        weights = zip(names, self.operation.weight.tolist(), strict=True)
+        self.say("gradient blending: weights " + ", ".join(f"{name} {weight:.2f}" for name, weight in weights))
 
     def losses(self, objective: TaskObjective) -> Float[Tensor, "2 loss"]:
         """Means over training and held-out records, in evaluation mode."""
         return torch.stack([self._mean(objective, rows) for rows in (self.train, self.held_out)])
 
-    def _trained(self, number: int, epoch: int) -> TaskObjective:
+    def _trained(self, number: int, epoch: int, countdown: Countdown) -> TaskObjective:
         """A copy that trained by one loss."""
         made = copy.deepcopy(self.objective)
         assert made.model.blended is not None
         made.model.blended[1].weight.zero_()[number] = 1
-        seed = derive_seed("blend", self.seed, epoch)
-        Engine(made, self.loader.batch, torch.from_numpy(self.train), self.settings, seed=seed, **self.options).run()
+        seed, epochs = derive_seed("blend", self.seed, epoch), self.settings.epochs
+
+        def count(entry: Mapping[str, float]) -> None:
+            countdown(number * epochs + entry["epoch"] + 1, len(self.operation.weight) * epochs)
+
+        options = {**self.options, "on_epoch": count}
+        Engine(made, self.loader.batch, torch.from_numpy(self.train), self.settings, seed=seed, **options).run()
         return made
 
     @torch.no_grad()

@@ -129,6 +129,7 @@ def train_model(
             device=material.device,
             update=_update(recipe),
             stop=stop,
+            say=listener.say,
         )
     engine = Engine(
         objective,

@@ -95,7 +95,35 @@ def test_only_records_that_have_every_sensor_with_time_are_tested():
     first = {name: type(one)(*(None if part is None else part[:40] for part in one)) for name, one in batch.items()}
     assert torch.equal(fitted([some]).strength, fitted([first]).strength)
     with pytest.raises(DataError, match=r"all of \['eeg', 'heart'\], but none"):
-        fitted([{**batch, "heart": stream(spoilt, torch.zeros(60, dtype=torch.bool))}])
+        fitted([{**some, "eeg": some["eeg"]._replace(present=~here)}])
+
+
+def once(batch, name):
+    """The sensor measured at one moment of every record."""
+    one = batch[name]
+    return {**batch, name: one._replace(mask=(torch.arange(STEPS) == 3).expand(len(one.values), -1))}
+
+
+def test_a_sensor_with_one_step_is_a_group_and_does_not_keep_others_from_tests():
+    made = fitted([once(records(), "heart")])
+    columns = [group.nonzero().flatten().tolist() for group in made.member]
+    assert columns == [[2, 3, 4, 5], [0, 1], [10, 11], [], [], [6, 7, 8, 9]]  # heart's two channels are one group
+    assert (made.strength > 0).nonzero().tolist() == [[2, 1]]
+    assert [group.nonzero().flatten().tolist() for group in fitted([once(records(), "heart")], clusters=1).member] == [
+        [0, 1, 2, 3, 4, 5, 10, 11],
+        [6, 7, 8, 9],
+    ]
+
+
+def test_records_of_one_step_are_passed_over():
+    whole, single = records(seed=1), once(once(records(seed=2), "heart"), "eeg")
+    assert torch.equal(fitted([whole, single]).member, fitted([whole]).member)
+    assert (fitted([whole, single]).strength > 0).equal(fitted([whole]).strength > 0)
+
+
+def test_nothing_with_a_past_is_refused():
+    with pytest.raises(DataError, match=r"a past, but none has any of \['eeg', 'heart'\] in two of 12 bins"):
+        fitted([once(once(records(), "heart"), "eeg")])
 
 
 def test_gaps_on_the_clock_are_told():

@@ -11,6 +11,7 @@ from fusionkit.training import run as run_module
 from fusionkit.training.blending import Blending
 from fusionkit.training.checkpoint import load_tensors
 from fusionkit.training.interruption import Interrupted
+from fusionkit.training.listener import Listener
 from fusionkit.training.records import read_records
 from fusionkit.training.run import train
 
@@ -59,6 +60,23 @@ def test_groups_are_held_out_and_weights_are_set_when_they_are_due(tiny, seen, o
     assert len(copies) == (6 if online else 3) and all(given == inside for given in copies)
     subject = np.asarray(read_records(recipe).subject)
     assert not set(subject[list(inside)]) & set(subject[list(outside)])
+
+
+def test_an_estimate_says_how_far_it_is(tiny, monkeypatch):
+    monkeypatch.setattr(blending.Countdown.__init__, "__defaults__", (0.0,))
+
+    class Heard(Listener):
+        def say(self, text):
+            lines.append(text)
+
+    lines = []
+    train(tiny(FUSION % "false", "train.epochs=1", "train.patience=0"), fold=0, listener=Heard())
+    said = [line for line in lines if line.startswith("gradient blending")]
+    assert said[0] == "gradient blending: 3 losses train alone for 2 epochs each"
+    assert [line.split(", about")[0] for line in said[1:-1]] == [
+        f"gradient blending, epochs of losses alone: {done} of 6" for done in range(1, 6)
+    ]
+    assert said[-1].startswith("gradient blending: weights ") and "all together 0." in said[-1]
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tiny, tmp_path, monkeypatch):
