@@ -9,6 +9,7 @@ import numpy as np
 from fusionkit.core.errors import DataError
 from fusionkit.core.recording import Array
 from fusionkit.evaluation.metric import Better
+from fusionkit.evaluation.predict import prediction
 
 if TYPE_CHECKING:
     from fusionkit.heads.task import Task
@@ -20,9 +21,8 @@ def majority(task: "Task", records: int) -> Array:
     Training shares 3/4 and 1/4 give (0.75, 0.25) for each record, in the form that
     `fusionkit.evaluation.metrics.score` takes.
     """
-    prior = np.asarray(task.prior(), dtype=np.float64)
-    row = prior if task.outcome == "value" else np.exp(prior)
-    return np.repeat(row[None], records, axis=0)
+    row = prediction(task, np.asarray(task.prior(), dtype=np.float64)[None])
+    return np.repeat(row, records, axis=0)
 
 
 def choose_best_single(validation: Mapping[str, float], better: Better = "higher") -> str:

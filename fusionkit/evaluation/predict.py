@@ -45,7 +45,7 @@ def predict(
 
 def prediction(task: Task, decision: Array) -> Array:
     """A decision as metrics want it: probabilities, or values."""
-    return decision if task.outcome == "value" else np.exp(decision)
+    return task.prediction(torch.from_numpy(decision)).numpy()
 
 
 def _in_evaluation(model: nn.Module) -> None:

@@ -62,10 +62,8 @@ class Deployed(nn.Module):
 
 def answer(task: Task, decision: Tensor) -> Tensor:
     """A decision as what a user reads."""
-    if task.outcome == "value":
-        return decision
-    probabilities = decision.exp()
-    return probabilities[..., 1] if decision.ndim == 3 else probabilities
+    prediction = task.prediction(decision)
+    return prediction[..., 1] if prediction.ndim == 3 else prediction
 
 
 def input_names(sensors: Mapping[str, SensorInput]) -> list[str]:

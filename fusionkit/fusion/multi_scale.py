@@ -71,8 +71,7 @@ class MultiScale(IntermediateFusion):
     In the paper one stream, the image, has a tower of a ResNet's stages and tags have two fully connected layers;
     a stream of one token is what its tower makes of a vector. That every sensor has a tower, which works on tokens
     and not inside the encoder, widths, masks and the refinement are our reconstruction. The paper's second head,
-    which predicts how many labels to emit, is no part of it: a fusion operation sees no labels, and the head and
-    the rule that turns its answer into labels belong to the ``multi_label`` task.
+    which predicts how many labels to emit, belongs to the task: ``{kind: multi_label, quantity: true}``.
 
     Args:
         inputs: width of each token stream.

@@ -20,11 +20,15 @@ class Task(ABC):
     ``(batch, label, 2)`` (no, yes) for multi-label ones, values ``(batch, 1)`` in the label's unit for regression.
 
     Targets are float: class index, value, or a 0/1 row per label; NaN where the label is missing.
+
+    Attributes:
+        mergeable: whether a late node can merge decisions about it.
     """
 
     kind: ClassVar[str]
     outcome: ClassVar[Literal["probabilities", "value"]] = "probabilities"
     classes: tuple[str, ...] = ()
+    mergeable: bool = True
 
     @abstractmethod
     def learn(self, labels: Sequence[str | None], name: str) -> None:
@@ -65,6 +69,10 @@ class Task(ABC):
     @abstractmethod
     def loss(self, decision: Tensor, target: Tensor) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Sum of weighted losses over labelled records, and the sum of their weights (0 where none is labelled)."""
+
+    def prediction(self, decision: Tensor) -> Tensor:
+        """Decisions as what a user reads and metrics score: probabilities, or values."""
+        return decision if self.outcome == "value" else decision.exp()
 
     @abstractmethod
     def prior(self) -> Array:

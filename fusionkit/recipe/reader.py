@@ -118,6 +118,13 @@ class Reader:
         if self.problems:
             return None
         recipe = Recipe(**parts, file=file, open=tuple(dotted(key) for key in self.open))
+        for task, entry in recipe.tasks.items():
+            node = recipe.graph[entry.from_ or recipe.graph.end.name]
+            if node.level == "late" and not registry.heads.build(entry.kind, entry.options).mergeable:
+                message = (
+                    f"a {entry.kind} with these options must read a joined stream, but {node.name!r} is a late node"
+                )
+                self.problem(("tasks", task), message)
         if recipe.export.streaming:
             for key, message in refuse_streams(recipe):
                 self.problem(key, message)

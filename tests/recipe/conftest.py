@@ -86,12 +86,16 @@ class Poll(LateFusion):
 
 
 class Classes:
+    mergeable = True
+
     def __init__(self, *, classes: list[str] | None = None) -> None:
         if classes is not None and len(classes) < 2:
             raise ConfigError(f"there must be two classes, but got {classes}")
 
 
 class Number:
+    mergeable = True
+
     def __init__(self) -> None: ...
 
 

@@ -46,6 +46,8 @@ def sensor(*suffixes, in_cells=False):
 
 
 class Answer:
+    mergeable = True
+
     def __init__(self) -> None: ...
 
 
