@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusionkit.core.levels import Batch, Window
+from fusionkit.core.levels import Batch, Features, Window
 from fusionkit.core.recording import Stored
 from fusionkit.data.synthetic.law import SENSORS, Law
 from fusionkit.recipe.build import build_modalities, build_model, build_tasks
@@ -23,7 +23,8 @@ TRAIN, TEST = 2048, 1000
 EPOCHS, BATCH, RATE = 20, 64, 5e-3
 DROPOUT, CORRUPTION = 0.2, 0.7
 WIDTH = 12  # numbers that each sensor mixes its three cues into
-SPOILT = 3.0  # deviation of the noise that takes a sensor's place; signals have about 1
+SPOILT = 3.0  # deviation of the noise that takes a sensor's place at test; signals have about 1
+STRONGEST = 5.0  # of the noise that covers sensors in training, in deviations of the sensor
 NEAR_CHANCE, SOLVED, LOST = 0.6, 0.95, 0.03
 STUDIES = {
     "redundant": Law(2, redundant=1.0, unique=0.0, synergy=0.0, noise=0.5),
@@ -59,7 +60,7 @@ class KnownAnswers:
         unique: each sensor knows a part of a sum.
         xor: two sensors hold a bit each, and the answer is whether they differ.
         noise: as redundant, but one sensor gives noise at test.
-        guarded: likewise, after training with modality dropout and with sensors that give noise.
+        guarded: likewise, after training with modality dropout and sensor corruption.
     """
 
     fusion: str
@@ -143,7 +144,7 @@ class Drawn:
         Args:
             fusion: the recipe's section.
             sensors: that are used.
-            guard: train with modality dropout, and with noise in place of sensors.
+            guard: train with modality dropout and sensor corruption.
         """
         entry = {"kind": "signal", "normalise": {"kind": "none"}, "encoder": {"kind": "mlp", "hidden": 64}}
         said = {
@@ -152,7 +153,11 @@ class Drawn:
             "modalities": dict.fromkeys(sensors, entry),
             "fusion": {**fusion, "dim": 16},
             "tasks": {"target": {"kind": "classification", "classes": ["0", "1"]}},
-            "train": {"modality_dropout": DROPOUT if guard else 0.0},
+            "train": {
+                "modality_dropout": DROPOUT if guard else 0.0,
+                "sensor_corruption": CORRUPTION if guard else 0.0,
+                "corruption_strength": STRONGEST,
+            },
         }
         recipe = parse_recipe(json.dumps(said), "known")
         tasks = build_tasks(recipe)
@@ -160,13 +165,13 @@ class Drawn:
         stored = dict.fromkeys(sensors, Stored(None, tuple(map(str, range(WIDTH))), "", (WIDTH,), "float32", 1))
         torch.manual_seed(derive_seed("known", self.seed))
         model = build_model(recipe, build_modalities(recipe), stored, tasks)
-        draws = torch.Generator().manual_seed(derive_seed("corruption", self.seed))
 
         def load(rows: Tensor) -> Batch:
-            return self.batch(rows, sensors, draws if guard else None)
+            return self.batch(rows, sensors)
 
         rows = torch.arange(TRAIN)
-        model.fit(lambda: (load(chunk) for chunk in torch.split(rows, BATCH)), draws)
+        fitting = torch.Generator().manual_seed(derive_seed("fit", self.seed))
+        model.fit(lambda: (load(chunk) for chunk in torch.split(rows, BATCH)), fitting)
         objective = TaskObjective(model, tasks, {"target": 1.0})
         settings = Settings(epochs=EPOCHS, batch=BATCH, lr=RATE)
         Engine(objective, load, rows, settings, seed=self.seed, device=torch.device("cpu")).run()
@@ -182,19 +187,10 @@ class Drawn:
         right = [float((answer == clean.targets["target"]).float().mean()) for answer in answers]
         return right[0], right[1]
 
-    def batch(self, rows: Tensor, sensors: Sequence[str], draws: torch.Generator | None = None) -> Batch:
-        """Some records; with ``draws``, in a share of them one sensor gives noise of a deviation from 1.5 to 3."""
+    def batch(self, rows: Tensor, sensors: Sequence[str]) -> Batch:
+        """Some records as they are."""
         length, present = torch.ones(len(rows), dtype=torch.long), torch.ones(len(rows), dtype=torch.bool)
-        inputs: dict[str, Any] = {}
-        victim = torch.full((len(rows),), -1)
-        if draws is not None:
-            chosen = torch.rand(len(rows), generator=draws) < CORRUPTION
-            victim = torch.where(chosen, torch.randint(len(sensors), (len(rows),), generator=draws), victim)
-        for i, name in enumerate(sensors):
-            values = self.vectors[name][rows]
-            if draws is not None:
-                spread = SPOILT * (1 + torch.rand(len(rows), 1, generator=draws)) / 2
-                noise = spread * torch.randn(values.shape, generator=draws)
-                values = torch.where((victim == i)[:, None], noise, values)
-            inputs[name] = Window(values[..., None], length, present)
+        inputs: dict[str, Window | Features] = {
+            name: Window(self.vectors[name][rows][..., None], length, present) for name in sensors
+        }
         return Batch(inputs, {"target": self.target[rows]})

@@ -119,8 +119,8 @@ def known(
     """Train fusions on studies with a known answer: redundant, unique, XOR, and noise in place of a sensor at test.
 
     Fusions that add logits must stay near chance on XOR, those that see sensors together must solve it; with noise,
-    after training with modality dropout and sensors that give noise, none may fall more than 0.03 under a sensor
-    alone. Takes minutes; ends with 1 where a row is not as it must be.
+    after training with modality dropout and sensor corruption (guarded), none may fall more than 0.03 under a sensor
+    alone. Prints a table in Markdown, in minutes; ends with 1 where a row is not as it must be.
 
     Example:
         fusionkit bench known
@@ -132,7 +132,7 @@ def known(
 
     remaining, rows, wrong = sensor_alone(seed), [], []
     if not as_json:
-        print(f"{'fusion':16}{'redundant':>11}{'unique':>9}{'xor':>9}{'noise':>9}{'noise, guarded':>16}")
+        print("| fusion | redundant | unique | xor | noise | noise, guarded |\n|---|---|---|---|---|---|")
     for row in bench_known(seed=seed):
         rows.append({**asdict(row), "faults": row.faults(remaining)})
         wrong += [f"{row.fusion}: {fault}" for fault in row.faults(remaining)]
@@ -142,7 +142,7 @@ def known(
         print_json({"rows": rows, "best_possible": asdict(best_possible()), "sensor_alone": remaining})
     else:
         print(_known_line(best_possible()))
-        print(f"the best sensor alone that gives no noise: {remaining:.3f}")
+        print(f"\nThe best sensor alone that gives no noise: {remaining:.3f}")
         for fault in wrong:
             print(f"FAIL  {fault}")
     if wrong:
@@ -150,8 +150,8 @@ def known(
 
 
 def _known_line(row: "KnownAnswers") -> str:
-    clean = "".join(f"{value:>{width}.3f}" for value, width in ((row.redundant, 11), (row.unique, 9), (row.xor, 9)))
-    return f"{row.fusion:16}{clean}{row.noise:>9.3f}{row.guarded:>16.3f}"
+    values = (row.redundant, row.unique, row.xor, row.noise, row.guarded)
+    return f"| {row.fusion} | {' | '.join(f'{value:.3f}' for value in values)} |"
 
 
 @app.command()

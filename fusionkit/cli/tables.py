@@ -25,12 +25,17 @@ def print_scores(screen: Console, summary: Summary) -> None:
         screen.print(table)
 
 
-def print_intervals(screen: Console, scores: Mapping[str, Mapping[str, Interval]]) -> None:
-    """Every metric of every task, a line each."""
-    table = Table("task", "metric", "value [95 % over subjects]")
+def print_intervals(
+    screen: Console,
+    scores: Mapping[str, Mapping[str, Interval]],
+    noisy: Mapping[str, Mapping[str, Interval]] | None = None,
+) -> None:
+    """Every metric of every task, a line each; beside it what is left with noise, where that was asked for."""
+    table = Table("task", "metric", "value [95 % over subjects]", *([] if noisy is None else ["with noise"]))
     for task, found in scores.items():
         for metric, interval in found.items():
-            table.add_row(task, metric.replace("_", " "), _said(interval))
+            more = [] if noisy is None else [_said(noisy[task][metric])]
+            table.add_row(task, metric.replace("_", " "), _said(interval), *more)
     screen.print(table)
 
 

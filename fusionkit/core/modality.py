@@ -51,12 +51,14 @@ class Modality(ABC):
         encoder: kind of its default encoder.
         fitted: whether `fit` must see training records (a vocabulary); then windows are made per fold.
         pictures: whether `figures` draws something.
+        limits: least and greatest number of any window; None where there is no such bound.
     """
 
     kind: ClassVar[str]
     suffixes: ClassVar[frozenset[str]] = frozenset()
     encoder: ClassVar[str] = "transformer"
     fitted: ClassVar[bool] = False
+    limits: ClassVar[tuple[float, float] | None] = None
 
     @abstractmethod
     def read(self, path: Path) -> Recording:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from fusionkit.core.recording import Stored, restore_stored
 from fusionkit.data.loading import Loader
 from fusionkit.data.study import Study
 from fusionkit.evaluation.intervals import Interval, bootstrap_all
+from fusionkit.evaluation.noise import NoiseAtTest
 from fusionkit.evaluation.predict import prediction, unplug
 from fusionkit.heads.task import Task
 from fusionkit.recipe.build import build_modalities, build_tasks
@@ -102,12 +104,20 @@ def open_trained(
     return _open_bundle(read_bundle(where), overrides)
 
 
-def ask(asked: Asked, *, absent: Sequence[str] = (), labels: bool = True, report: Report | None = None) -> Answered:
+def ask(
+    asked: Asked,
+    *,
+    absent: Sequence[str] = (),
+    noise: Mapping[str, float] = MappingProxyType({}),
+    labels: bool = True,
+    report: Report | None = None,
+) -> Answered:
     """Read the new data and answer for every record.
 
     Args:
         asked: see `open_trained`.
         absent: sensors to unplug; their columns are not read.
+        noise: standard deviation of Gaussian noise, by sensor that gets some (see `NoiseAtTest`).
         labels: whether the tasks' columns must be there.
         report: hears of progress.
 
@@ -122,6 +132,7 @@ def ask(asked: Asked, *, absent: Sequence[str] = (), labels: bool = True, report
     here = {name: entry for name, entry in recipe.modalities.items() if name not in absent}
     if not here:
         raise ConfigError(f"at least one sensor must be left, but {sorted(absent)} are all of them")
+    spoil = NoiseAtTest(noise, {name: asked.modalities[name] for name in here})
     columns = build_source(recipe).columns()
     tasks = {n: e for n, e in recipe.tasks.items() if labels or e.column in columns}
     seen = replace(recipe, modalities=here, augment={}, tasks=tasks)
@@ -130,7 +141,7 @@ def ask(asked: Asked, *, absent: Sequence[str] = (), labels: bool = True, report
     inputs = {name: material.windows(name, asked.modalities[name]) for name in here}
     loader = Loader(study, inputs, {}, torch.device("cpu"), False)
     answers: dict[str, list[Array]] = {}
-    for batch in _batches(loader, len(study.records)):
+    for batch in map(spoil, _batches(loader, len(study.records))):
         for name in absent:
             batch.inputs[name] = _nothing(asked, name, batch)
         for task, values in asked.predictor(unplug(batch, absent)).items():
@@ -162,7 +173,11 @@ def score_answers(asked: Asked, answered: Answered, *, seed: int = 0) -> dict[st
 
 
 def answer_held_out(
-    folder: Path, overrides: Sequence[str] = (), *, absent: Sequence[str] = ()
+    folder: Path,
+    overrides: Sequence[str] = (),
+    *,
+    absent: Sequence[str] = (),
+    noise: Mapping[str, float] = MappingProxyType({}),
 ) -> tuple[Asked, Answered]:
     """Ask every fold's model of a run about its own test records, pooled over folds: nothing it was trained on.
 
@@ -172,9 +187,9 @@ def answer_held_out(
     """
     folds = Run.open(folder).folds()
     asked = open_trained(folder, overrides, fold=folds[0] if folds else None)
-    pooled = ask(asked, absent=absent)
+    pooled = ask(asked, absent=absent, noise=noise)
     for fold in folds[1:]:
-        answered = ask(open_trained(folder, overrides, fold=fold), absent=absent)
+        answered = ask(open_trained(folder, overrides, fold=fold), absent=absent, noise=noise)
         rows = answered.scored
         predictions = {
             task: np.where(rows.reshape((-1,) + (1,) * (values.ndim - 1)), answered.predictions[task], values)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fusionkit.augment.augmentation import Augmentation, WindowAugmentation
+from fusionkit.augment.sensor_corruption import SensorCorruption
 from fusionkit.core.errors import ConfigError, ShapeError
 from fusionkit.core.levels import Batch, Decision, Features, Fused, Tokens, Window, pool, scrub_window
 from fusionkit.core.modality import FrontEnd
@@ -63,6 +64,7 @@ class FusionModel(nn.Module):
             named has its streams read by its own heads.
         augmentations: by sensor, in order; used in training, when a generator is given.
         modality_dropout: probability with which a sensor vanishes from a training sample.
+        corruption: covers a sensor of a training sample with noise, after augmentations; None covers none.
         value_tasks: tasks whose decisions are values, not log-probabilities (a late node merges them otherwise).
         standardise: sensors whose features get zero mean and unit spread by training statistics.
     """
@@ -80,6 +82,7 @@ class FusionModel(nn.Module):
         stream_heads: Mapping[str, Mapping[str, nn.Module]] | None = None,
         augmentations: Mapping[str, Iterable[Augmentation]] | None = None,
         modality_dropout: float = 0.0,
+        corruption: SensorCorruption | None = None,
         value_tasks: Iterable[str] = (),
         standardise: Collection[str] = (),
     ) -> None:
@@ -97,6 +100,7 @@ class FusionModel(nn.Module):
         self.stream_heads = nn.ModuleDict({k: nn.ModuleDict(dict(v)) for k, v in (stream_heads or {}).items()})
         self.augmentations = nn.ModuleDict({k: nn.ModuleList(v) for k, v in (augmentations or {}).items()})
         self.modality_dropout = modality_dropout
+        self.corruption = corruption
         self.value_tasks = frozenset(value_tasks)
         self._clocks: dict[tuple[str, int, torch.device], Tensor | None] = {}
 
@@ -105,7 +109,7 @@ class FusionModel(nn.Module):
 
         Args:
             inputs: a window, or features computed before, of every sensor of the graph.
-            generator: draws augmentations and modality dropout; None means neither.
+            generator: draws augmentations, modality dropout and corruption; None means none of them.
         """
         missing = [name for name in self.graph.modalities if name not in inputs]
         if missing:
@@ -115,6 +119,8 @@ class FusionModel(nn.Module):
             kept = drop_modalities({k: v.present for k, v in levels.items()}, self.modality_dropout, generator)
             levels = {name: level._replace(present=kept[name]) for name, level in levels.items()}
         levels = {name: self._window(name, level, generator) for name, level in levels.items()}
+        if generator is not None and self.corruption is not None:
+            levels = dict(self.corruption(levels, generator))
         passing = _Pass(self, levels, generator)
         decisions: dict[str, Tensor] = {}
         branches: dict[str, dict[str, Tensor]] = {}

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from fusionkit.augment.augmentation import Augmentation
+from fusionkit.augment.sensor_corruption import SensorCorruption
 from fusionkit.core import registry
 from fusionkit.core.errors import ConfigError, located
 from fusionkit.core.levels import FeatureShape, WindowShape
@@ -68,8 +69,10 @@ def needs_features(recipe: Recipe) -> set[str]:
 
 
 def needs_window(recipe: Recipe, name: str) -> bool:
-    """Whether a sensor must be loaded as raw windows: its encoder takes them, or an augmentation works on them."""
+    """Whether a sensor must be loaded as raw windows: its encoder takes them, or training changes them."""
     if name in encoded(recipe.graph) and _encoder_level(recipe, name) == "window":
+        return True
+    if recipe.train.sensor_corruption and len(recipe.graph.modalities) > 1:
         return True
     return any(registry.augment.get(entry.kind).level == "window" for entry in recipe.augment.get(name, ()))
 
@@ -168,9 +171,18 @@ def build_model(
             name: _build_augmentations(name, entries, stored[name]) for name, entries in recipe.augment.items()
         },
         modality_dropout=recipe.train.modality_dropout if len(graph.modalities) > 1 else 0.0,
+        corruption=_build_corruption(recipe, modalities),
         standardise=[name for name, entry in recipe.modalities.items() if entry.normalise.kind != "none"],
         value_tasks=[name for name, task in tasks.items() if task.outcome == "value"],
     )
+
+
+def _build_corruption(recipe: Recipe, modalities: Mapping[str, Modality]) -> SensorCorruption | None:
+    share = recipe.train.sensor_corruption
+    if not share or len(recipe.graph.modalities) < 2:
+        return None
+    limits = {name: limit for name in recipe.graph.modalities if (limit := modalities[name].limits) is not None}
+    return SensorCorruption(share, recipe.train.corruption_strength, limits)
 
 
 def _build_augmentations(name: str, entries: Sequence[Choice], stored: Stored) -> list[Augmentation]:

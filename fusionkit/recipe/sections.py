@@ -154,6 +154,18 @@ class TrainSection(Section):
     modality_dropout: float = Field(
         0.2, ge=0, lt=1, description="chance that a sensor vanishes from a training sample (never the last one)"
     )
+    sensor_corruption: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of training samples in which one sensor, of two or more, is covered with noise",
+    )
+    corruption_strength: float = Field(
+        3.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="strongest such noise, in standard deviations of the sensor; each sample draws its own",
+    )
     mixup: float = Field(
         0.0,
         ge=0,

@@ -169,7 +169,7 @@ class Material:
         if crosses_records(options) and needs_window(self.recipe, name):
             raise ConfigError(
                 f"{where}: smoothing across records is done before training, but an augmentation or encoder of {name} takes "
-                f"windows"
+                f"windows, or training corrupts them"
             )
 
     def _normalise(self, name: str, modality: Modality) -> None:

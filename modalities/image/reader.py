@@ -43,6 +43,7 @@ class Image(Modality):
         {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
     )
     encoder: ClassVar[str] = "image_cnn"
+    limits: ClassVar[tuple[float, float] | None] = (0.0, 1.0)
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ import torch
 from fusionkit.bench import known
 from fusionkit.bench.known import ADDING, FUSIONS, JOINING, NAMES, Drawn, KnownAnswers, bench_known, sensor_alone
 from fusionkit.cli import main
+from fusionkit.recipe.build import build_model
 
 SOUND = {"redundant": 0.9, "unique": 0.8, "noise": 0.7, "guarded": 0.86}
 
@@ -20,12 +21,20 @@ def test_no_sensor_alone_knows_the_xor_and_together_they_do():
     assert 0.45 < drawn.target.mean() < 0.55 and list(drawn.vectors) == list(NAMES)
 
 
-def test_a_guarded_batch_has_at_most_one_sensor_of_noise_a_record():
+def test_guarding_trains_with_dropout_and_corruption_and_nothing_else_does(monkeypatch):
+    built = []
+
+    def build(recipe, *given):
+        built.append(build_model(recipe, *given))
+        return built[-1]
+
+    monkeypatch.setattr(known, "EPOCHS", 1)
+    monkeypatch.setattr(known, "build_model", build)
     drawn = Drawn("redundant", 0)
-    rows = torch.arange(200)
-    plain, guarded = drawn.batch(rows, NAMES), drawn.batch(rows, NAMES, torch.Generator().manual_seed(0))
-    changed = torch.stack([(plain.inputs[n].values != guarded.inputs[n].values).any(2).any(1) for n in NAMES])
-    assert changed.sum(0).max() == 1 and 0.6 < changed.any(0).float().mean() < 0.8
+    plain, guarded = drawn.accuracies({"kind": "vote"}), drawn.accuracies({"kind": "vote"}, guard=True)
+    assert [model.modality_dropout for model in built] == [0.0, known.DROPOUT] and built[0].corruption is None
+    assert (built[1].corruption.share, built[1].corruption.strength) == (known.CORRUPTION, known.STRONGEST)
+    assert plain != guarded and plain == drawn.accuracies({"kind": "vote"})
 
 
 @pytest.mark.parametrize(
@@ -48,11 +57,20 @@ def test_the_table_names_every_fault_and_ends_with_code_1(monkeypatch, capsys):
     monkeypatch.setattr(known, "bench_known", lambda seed: iter(rows))
     assert main(["bench", "known"]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split() == ["vote", "mean", "0.900", "0.800", "0.500", "0.700", "0.860"]
-    assert lines[3].startswith("best possible") and lines[-1] == "FAIL  mult: xor must be solved (0.95), but is 0.500"
+    assert lines[2] == "| vote mean | 0.900 | 0.800 | 0.500 | 0.700 | 0.860 |" and lines[0].count("|") == 7
+    assert (
+        lines[4].startswith("| best possible |") and lines[-1] == "FAIL  mult: xor must be solved (0.95), but is 0.500"
+    )
     assert main(["bench", "known", "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert [len(row["faults"]) for row in found["rows"]] == [0, 1] and found["best_possible"]["xor"] > 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fusion", ["vote product", "concat", "tensor"])
+def test_some_fusions_of_every_level_answer_as_they_must(fusion, remaining):
+    (row,) = bench_known([fusion])
+    assert row.faults(remaining) == []
 
 
 @pytest.mark.study
