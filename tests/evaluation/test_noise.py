@@ -11,6 +11,9 @@ from fusionkit.core.levels import Batch, Features, Window
 from fusionkit.core.registry import modalities
 from fusionkit.evaluation.noise import NoiseAtTest, read_noise
 from fusionkit.evaluation.other_data import answer_held_out, score_answers
+from fusionkit.evaluation.summary import summarise
+from fusionkit.recipe.load import load_recipe
+from fusionkit.training.run import train
 
 
 def batch():
@@ -72,3 +75,17 @@ def test_evaluate_scores_a_run_as_recorded_and_with_noise(tiny_run, capsys):
     assert "with noise" in shown and f"{noisy['nll'].value:.3f}" in shown
     assert main(["evaluate", str(tiny_run.folder), "--noise", "ecg=1.0"]) == 2
     assert "no sensor named 'ecg'" in capsys.readouterr().err
+
+
+@pytest.mark.study
+def test_of_the_shipped_recipes_the_robust_one_keeps_what_audio_alone_has(real_data, tmp_path):
+    clean, noisy, audio = {}, {}, 0.0
+    for name in ("avmnist", "avmnist_robust"):
+        options = [f"data.path={real_data / 'avmnist_small.npz'}", f"run.dir={tmp_path}"]
+        run = train(load_recipe(name, [*options, f"train.single_sensors={name == 'avmnist'}"]))
+        for found, deviations in ((clean, {}), (noisy, {"image": 0.8})):
+            found[name] = score_answers(*answer_held_out(run.folder, noise=deviations))["y"]["accuracy"].value
+        rows = {row.name: row.scores["accuracy"].value for row in summarise(run).tasks["y"].rows}
+        audio = max(audio, rows.get("audio alone", 0.0))
+    assert clean["avmnist_robust"] >= clean["avmnist"] - 0.01
+    assert noisy["avmnist_robust"] >= audio - 0.03 > noisy["avmnist"]
