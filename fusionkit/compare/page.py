@@ -1,5 +1,6 @@
 """One page of what was found: the proposed graph, what each sensor brings, matrices of pairs, and dendrograms."""
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -8,7 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import dendrogram
 
-from fusionkit.compare.suggest import ALIKE, WORTH, Findings, cluster
+from fusionkit.compare.links import LEAST, RATE
+from fusionkit.compare.proposal import cluster
+from fusionkit.compare.suggest import ALIKE, SHARE, WORTH, Findings
 from fusionkit.compare.transfer import Estimate
 from fusionkit.core.recording import Array
 from fusionkit.evaluation.plots import ACCENT, INK, svg_text
@@ -31,7 +34,74 @@ def build_page(title: str, found: Findings, graph: Graph, sentences: list[str], 
     """
     near = 1 - found.alike.mean.double().numpy().clip(0, 1)
     np.fill_diagonal(near, 0)
-    transfer, alike, synergy = (_matrix(found, given) for given in (found.transfer, found.alike, found.synergy))
+    names, pairs = found.names, [f"{found.names[i]}, {found.names[j]}" for i, j in found.pairs]
+    share = np.where(found.links.certain, found.links.share, np.where(np.isnan(found.links.p), np.nan, 0.0))
+    figures = [
+        "<h2>Pairs</h2>",
+        _figure(
+            names,
+            _matrix(names, found.benefit),
+            f"Benefit: loss of the better of the two, less that of both together, jointly or late ({unit})",
+        ),
+        _figure(
+            names,
+            _matrix(names, found.synergy),
+            f"Synergy: loss of the best late combination, less that of a joint network ({unit})",
+        ),
+        _figure(
+            names,
+            _matrix(names, found.alike),
+            f"Debiased CKA of activations, each trained alone; redundant from {ALIKE} on",
+        ),
+        "<h2>What may share parameters</h2>",
+        (
+            f"<p>Layers may be shared up to a heterogeneity of {2 * WORTH * found.prior:.3f} {escape(unit)}, or of {SHARE:.0%} "
+            "of what the two say.</p>"
+        ),
+        _figure(
+            names,
+            _matrix(names, found.transfer),
+            f"Transfer T: loss of the column's sensor through the layers of the row's, less that through its own ({unit})",
+        ),
+        _figure(
+            names,
+            _heat(names, found.distance),
+            "Heterogeneity d of sensors: costs of transfer both ways; T within two standard errors counts as 0",
+        ),
+    ]
+    if len(pairs) > 1:
+        figures += [
+            _figure(pairs, _matrix(pairs, found.crossing), f"The same of crossings: transfer T between pairs ({unit})"),
+            _figure(pairs, _heat(pairs, found.crossing_distance), "Heterogeneity d of pairs"),
+        ]
+    figures += [
+        "<h2>Links through time</h2>",
+        _figure(
+            names,
+            _heat(names, share),
+            f"Granger links: what the past of the row's sensor explains of what the own past of the column's leaves; "
+            f"false discovery rate {RATE}, from {LEAST:.0%} on",
+        )
+        if not np.isnan(found.links.p).all()
+        else "<p>No two sensors have steps enough for Granger tests.</p>",
+        "<h2>Dendrograms</h2>",
+        _figure((), _tree(names, near, None), "1 - CKA, average linkage"),
+        _figure(
+            (),
+            _tree(names, found.excess, 1.0),
+            "Heterogeneity of sensors over what it may be; what joins left of the line may share layers",
+        ),
+    ]
+    if len(pairs) > 1:
+        figures.append(
+            _figure(
+                (),
+                _tree(pairs, found.crossing_excess, 1.0),
+                "The same of pairs; what joins left of the line may share a crossing",
+            )
+        )
+    if found.linked:
+        figures.append(_figure((), _tree(names, found.links.distance, None), "1 - Granger strength over the largest"))
     body = [
         f"<h1>{escape(title)}</h1>",
         '<p class="muted">from training records alone; errors are standard errors over seeds</p>',
@@ -44,30 +114,8 @@ def build_page(title: str, found: Findings, graph: Graph, sentences: list[str], 
             f"and from {WORTH:.0%} of that loss on.</p>"
         ),
         _sensors(found),
-        "<h2>Pairs</h2>",
-        (
-            f"<figure>{transfer}<figcaption>Transfer T: loss of the column's sensor from the row's weights, less that from "
-            f"scratch ({escape(unit)})</figcaption></figure>"
-        ),
-        (
-            f"<figure>{_heat(found, found.distance, None)}<figcaption>Heterogeneity d: costs of transfer both ways, where "
-            "certain</figcaption></figure>"
-        ),
-        (
-            f"<figure>{alike}<figcaption>Debiased CKA of activations, each trained alone; redundant from {ALIKE} on"
-            "</figcaption></figure>"
-        ),
-        (
-            f"<figure>{synergy}<figcaption>Synergy: loss of the best late combination, less that of a joint network "
-            f"({escape(unit)})</figcaption></figure>"
-        ),
+        *figures,
     ]
-    if len(found.names) > 1:
-        body += [
-            "<h2>Dendrograms</h2>",
-            f"<figure>{_tree(found, near)}<figcaption>1 - CKA, average linkage</figcaption></figure>",
-            f"<figure>{_tree(found, found.distance)}<figcaption>Heterogeneity d, average linkage</figcaption></figure>",
-        ]
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>\n'
 
@@ -85,48 +133,55 @@ def _number(given: Estimate, place: int) -> str:
     return f"{float(given.mean[place]):.3f} <small>± {float(given.error[place]):.3f}</small>"
 
 
-def _matrix(found: Findings, given: Estimate) -> str:
-    return _heat(found, given.mean.double().numpy(), given.error.double().numpy())
+def _figure(names: Sequence[str], drawing: str, caption: str) -> str:
+    """A drawing, wide enough for a cell a name; two of up to four stand beside each other."""
+    style = f"max-width: {min(58, 11 + 4 * max(4, len(names)))}rem"
+    return f'<figure style="{style}">{drawing}<figcaption>{escape(caption)}</figcaption></figure>'
 
 
-def _heat(found: Findings, values: Array, errors: Array | None) -> str:
-    """A square of numbers in colour: blue above 0, red below; the diagonal is left grey."""
-    count = len(found.names)
+def _matrix(names: Sequence[str], given: Estimate) -> str:
+    return _heat(names, given.mean.double().numpy(), given.error.double().numpy())
+
+
+def _heat(names: Sequence[str], values: Array, errors: Array | None = None) -> str:
+    """A square of numbers in colour: blue above 0, red below; grey on the diagonal and where there is none."""
+    count = len(names)
     shown = values.astype(float).copy()
     np.fill_diagonal(shown, np.nan)
-    reach = float(np.nanmax(np.abs(shown))) if count > 1 else 1.0
-    reach = reach or 1.0
+    reach = float(np.nanmax(np.abs(shown))) or 1.0
     with matplotlib.rc_context(_FONT):
         figure = Figure(figsize=(1.6 + 0.75 * count, 0.9 + 0.6 * count))
         axes = figure.add_subplot()
         axes.set_facecolor("#f3f4f6")
-        axes.imshow(shown, cmap="RdBu", vmin=-1.6 * reach, vmax=1.6 * reach, aspect="auto")
-        for i in range(count):
-            for j in range(count):
-                if i != j:
-                    error = "" if errors is None else f"\n± {errors[i, j]:.3f}"
-                    axes.text(j, i, f"{values[i, j]:.3f}{error}", ha="center", va="center", fontsize=7, color=INK)
-        axes.set_xticks(range(count), found.names, rotation=30, ha="right", parse_math=False)
-        axes.set_yticks(range(count), found.names, parse_math=False)
+        axes.imshow(shown, cmap="RdBu", vmin=-2.2 * reach, vmax=2.2 * reach, aspect="auto")
+        for i, j in zip(*np.isfinite(shown).nonzero(), strict=True):
+            error = "" if errors is None else f"\n± {errors[i, j]:.3f}"
+            text = f"{shown[i, j] + 0.0:.3f}".replace("-0.000", "0.000")
+            axes.text(j, i, text + error, ha="center", va="center", fontsize=7, color=INK)
+        axes.set_xticks(range(count), names, rotation=30, ha="right", parse_math=False)
+        axes.set_yticks(range(count), names, parse_math=False)
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
     return svg_text(figure)
 
 
-def _tree(found: Findings, distance: Array) -> str:
+def _tree(names: Sequence[str], distance: Array, cut: float | None) -> str:
     if not distance.any():
         return "<p>all distances are 0</p>"
     with matplotlib.rc_context(_FONT):
-        figure = Figure(figsize=(4.2, 0.8 + 0.35 * len(found.names)))
+        figure = Figure(figsize=(4.2, 0.8 + 0.35 * len(names)))
         axes = figure.add_subplot()
         dendrogram(
             cluster(distance),
-            labels=list(found.names),
+            labels=list(names),
             orientation="right",
             ax=axes,
             color_threshold=0,
             above_threshold_color=ACCENT,
         )
+        if cut is not None:
+            axes.axvline(cut, color=INK, linestyle=":", linewidth=1)
+            axes.set_xlim(0, max(axes.get_xlim()[1], 1.1 * cut))
         axes.set_xlabel("distance")
         axes.spines[["top", "left", "right"]].set_visible(False)
     return svg_text(figure)

@@ -1,11 +1,14 @@
 """From a recipe and its data to the recipe whose graph the training records ask for."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import torch
 
 from fusionkit.compare.page import build_page
-from fusionkit.compare.suggest import Findings, measure, propose
+from fusionkit.compare.proposal import crossing_groups, propose, sharing_groups
+from fusionkit.compare.suggest import Findings, measure
 from fusionkit.compare.vectors import compared
 from fusionkit.core.errors import ConfigError, UnknownNameError
 from fusionkit.data.study import Study
@@ -31,14 +34,22 @@ class Suggestion:
     page: str
 
 
-def suggest(recipe: Recipe, study: Study, *, task: str | None = None, seeds: int = 5) -> Suggestion:
+def suggest(
+    recipe: Recipe,
+    study: Study,
+    *,
+    task: str | None = None,
+    seeds: int = 5,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Suggestion:
     """Measure on the recipe's training records, and propose.
 
     Args:
         recipe: sensors, tasks and split; its graph does not matter.
         study: its study.
         task: what decides; the first by default.
-        seeds: see `fusionkit.compare.suggest.measure`.
+        seeds: how often records are cut and networks trained.
+        report: hears how many networks of how many are trained.
 
     Raises:
         ConfigError: there are not two sensors, or the task has several labels.
@@ -50,22 +61,53 @@ def suggest(recipe: Recipe, study: Study, *, task: str | None = None, seeds: int
     task = next(iter(recipe.tasks)) if task is None else task
     if task not in recipe.tasks:
         raise UnknownNameError("task", task, recipe.tasks)
-    material = compared(recipe, study, task, seeds, torch.device("cpu"))
-    found = measure(material, list(recipe.modalities))
-    text, lines = _write(recipe, found, task), explain(found)
-    graph = parse_recipe(text, "suggested.yaml").graph
+    material, streams = compared(recipe, study, task, seeds, torch.device("cpu"))
+    found = measure(material, list(recipe.modalities), streams, report)
     unit = "nats" if material.classes else "variances"
+    text, lines = _write(recipe, found, task, unit), explain(found, unit)
+    graph = parse_recipe(text, "suggested.yaml").graph
     return Suggestion(found, lines, text, build_page(f"{recipe.name}: a graph for {task}", found, graph, lines, unit))
 
 
-def explain(found: Findings) -> list[str]:
+def explain(found: Findings, unit: str) -> list[str]:
     """What follows, a sentence each."""
     names = found.names
-    lines = [
-        f"{names[i]} and {names[j]} say something only together: joined before the decision" for i, j in found.synergies
-    ]
+
+    def pair(i: int, j: int) -> str:
+        return f"{names[i]} and {names[j]}"
+
+    lines = [f"{pair(i, j)} say something only together: joined before the decision" for i, j in found.synergies]
+    crossings = crossing_groups(found, found.synergies)
+    for pairs in crossings:
+        said = "; ".join(pair(i, j) for i, j in pairs)
+        if len(pairs) > 1:
+            lines.append(f"one crossing may serve these pairs: {said}")
+        elif len(crossings) > 1:
+            lines.append(f"{said} need a crossing of their own")
+    shared = sharing_groups(found, [one for one in range(len(names)) if one not in found.idle])
+    for group in shared:
+        places = list(combinations(group, 2))
+        alike = _span([float(found.alike.mean[i, j]) for i, j in places], 2)
+        cost = _span([float(found.distance[i, j]) for i, j in places], 3)
+        said = ", ".join(names[one] for one in group[:-1]) + f" and {names[group[-1]]}"
+        lines.append(f"{said} see the same (CKA {alike}) and may share layers (heterogeneity {cost} {unit})")
+    together = {place for group in shared for place in combinations(group, 2)}
+    for i, j in found.redundant:
+        if (i, j) not in together:
+            layers = (
+                "stand apart, though they could share layers" if (i, j) in found.sharing else "need layers of their own"
+            )
+            alike, cost = f"{float(found.alike.mean[i, j]):.2f}", f"{found.distance[i, j]:.3f}"
+            lines.append(f"{pair(i, j)} see the same (CKA {alike}) but {layers} (heterogeneity {cost} {unit})")
+    gains = {one: float(found.benefit.mean[one]) for one in found.helpful if one not in found.synergies}
+    if gains:
+        best = sorted(gains, key=lambda one: -gains[one])
+        rest = f", and {len(best) - 4} pairs more" if len(best) > 4 else ""
+        said = ", ".join(f"{pair(i, j)} ({gains[i, j]:.3f} {unit})" for i, j in best[:4])
+        lines.append(f"together better than the better of the two: {said}{rest}")
     lines += [
-        f"{names[i]} and {names[j]} see the same (CKA {float(found.alike.mean[i, j]):.2f})" for i, j in found.redundant
+        f"the past of {names[i]} foretells {names[j]} ({found.links.share[i, j]:.0%} of what its own past leaves)"
+        for i, j in found.linked
     ]
     if len(found.idle) == len(names):
         return [*lines, "no sensor was found to say anything: a late mean of all, for want of a reason"]
@@ -73,7 +115,13 @@ def explain(found: Findings) -> list[str]:
     return lines or ["every sensor says something of its own: decided alone, merged late"]
 
 
-def _write(recipe: Recipe, found: Findings, task: str) -> str:
+def _span(values: Sequence[float], digits: int) -> str:
+    """Smallest to largest: ``0.13 to 0.16``, or one of them where they look alike."""
+    low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _write(recipe: Recipe, found: Findings, task: str, unit: str) -> str:
     graph = propose(found)
     dropped = [] if len(found.idle) == len(found.names) else [found.names[one] for one in found.idle]
     data = recipe.resolved()
@@ -87,6 +135,6 @@ def _write(recipe: Recipe, found: Findings, task: str) -> str:
     data["fusion"] = {"dim": dim, "graph": graph} if graph else {"kind": "vote", "dim": dim}
     comment = [
         f"# Graph suggested by `fusionkit suggest {recipe.file}` for {task}, from training records.",
-        *explain(found),
+        *explain(found, unit),
     ]
     return "\n# ".join(comment) + "\n" + dump(data)

@@ -1,18 +1,16 @@
-"""What sensors bring, alone and in pairs, and the graph that follows from it."""
+"""What sensors bring, alone and in pairs, what they share, and what of it counts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import squareform
 from torch import Tensor
 
-from fusionkit.compare.probe import Material, Probed, mean_loss, probe
+from fusionkit.compare.links import Links, Stream, measure_links
+from fusionkit.compare.probe import Count, Material, Probed, mean_loss, probe
 from fusionkit.compare.transfer import Estimate, estimate, heterogeneity, measure_transfer
 from fusionkit.core.recording import Array
 from fusionkit.fusion.cka import debiased_cka
@@ -21,6 +19,10 @@ ALIKE = 0.05
 """CKA of activations from which on two sensors are redundant."""
 WORTH = 0.03
 """Least gain that counts, as a share of the loss without any sensor."""
+SHARE = 0.15
+"""Of what two sensors, or two pairs, say together: what shared layers may cost them."""
+PAIRS = 8
+"""Most pairs whose crossings are compared: that takes the square of them."""
 ROWS = 1000
 """Records that CKA compares: its kernels are square in them."""
 
@@ -34,23 +36,53 @@ class Findings:
         prior: loss without any sensor.
         alone: loss less by each sensor alone.
         addition: loss less by adding each sensor to all others.
+        benefit: loss less by two together, jointly or late, than by the better of the two.
         synergy: loss less by a joint network of two than by the best late combination of the two.
         alike: debiased CKA of activations of networks that were trained alone.
-        transfer: cost of beginning with another sensor's weights, ``[from, to]``.
+        transfer: cost of another sensor's layers, ``[from, to]``.
+        pairs: pairs whose crossings were compared: those with synergy first, then by loss.
+        crossing: cost of another pair's layers, ``[from, to]``.
+        links: what Granger tests say.
     """
 
     names: tuple[str, ...]
     prior: float
     alone: Estimate
     addition: Estimate
+    benefit: Estimate
     synergy: Estimate
     alike: Estimate
     transfer: Estimate
+    pairs: tuple[tuple[int, int], ...]
+    crossing: Estimate
+    links: Links
 
     @property
     def distance(self) -> Array:
         """Heterogeneity of every two sensors."""
         return heterogeneity(self.transfer).double().numpy()
+
+    @property
+    def crossing_distance(self) -> Array:
+        """Heterogeneity of every two of ``pairs``."""
+        return heterogeneity(self.crossing).double().numpy()
+
+    @property
+    def excess(self) -> Array:
+        """Heterogeneity of sensors over what it may be; up to 1 two may share layers."""
+        return self.distance / self._limit(self.alone.mean)
+
+    @property
+    def crossing_excess(self) -> Array:
+        """Heterogeneity of ``pairs`` over what it may be; up to 1 two may share a crossing."""
+        alone = self.alone.mean
+        gains = [torch.maximum(alone[i], alone[j]) + self.benefit.mean[i, j] for i, j in self.pairs]
+        return self.crossing_distance / self._limit(torch.tensor(gains))
+
+    @property
+    def helpful(self) -> list[tuple[int, int]]:
+        """Pairs that together say more than the better of the two."""
+        return self._pairs(self._worth(self.benefit))
 
     @property
     def synergies(self) -> list[tuple[int, int]]:
@@ -65,11 +97,26 @@ class Findings:
         return self._pairs(alike)
 
     @property
+    def sharing(self) -> list[tuple[int, int]]:
+        """Redundant pairs whose layers cost each other nothing that counts."""
+        return [pair for pair in self.redundant if self.excess[pair] <= 1]
+
+    @property
+    def linked(self) -> list[tuple[int, int]]:
+        """Sensors, source first, whose past foretells another."""
+        return [(int(source), int(target)) for source, target in zip(*self.links.certain.nonzero(), strict=True)]
+
+    @property
     def idle(self) -> list[int]:
         """Sensors that say nothing alone, add nothing to all others and have no partner."""
         useful = self._worth(self.alone) | self._worth(self.addition)
         partners = {one for pair in self.synergies for one in pair}
         return [one for one in range(len(self.names)) if not useful[one] and one not in partners]
+
+    def _limit(self, gains: Float[Tensor, " one"]) -> Array:
+        """What shared layers may cost: less than what counts in both directions, or `SHARE` of what both say."""
+        says = gains.clamp_min(0).double().numpy()
+        return np.asarray(np.maximum(2 * WORTH * self.prior, SHARE * (says[:, None] + says)))
 
     def _worth(self, gain: Estimate) -> Tensor:
         return (gain.low > 0) & (gain.mean >= WORTH * self.prior)
@@ -78,49 +125,79 @@ class Findings:
         return [(i, j) for i, j in combinations(range(len(self.names)), 2) if which[i, j]]
 
 
-def measure(material: Material, names: Sequence[str]) -> Findings:
-    """Train every sensor alone, every pair, all, and all but one; compare them on records of groups that train none.
+def measure(
+    material: Material,
+    names: Sequence[str],
+    streams: Sequence[Stream | None] = (),
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Findings:
+    """Train every sensor alone, every pair, all, and all but one, and each through the layers of the others.
 
-    Errors are over seeds, each with groups and weights of its own; the groups of two seeds overlap, so they are
-    somewhat too small, which is why a gain must also reach `WORTH`.
+    They are compared on records of groups that train none. Errors are over seeds, each with groups and weights of its
+    own; the groups of two seeds overlap, so they are somewhat too small, which is why a gain must also reach `WORTH`.
+    The cost grows with the square of the sensors, and of at most `PAIRS` pairs.
 
     Args:
         material: sensors as vectors, and a task.
-        names: of the sensors.
+        names: of two sensors or more.
+        streams: the sensors through time, for Granger tests; None where one has no past, empty without tests.
+        report: hears how many networks of how many are trained.
     """
-    sensors = range(len(names))
-    alone = probe(material, [[one] for one in sensors])
-    nothing = material.prior()[:, None, None].expand(-1, len(names), material.target.shape[0], -1)
+    seeds, sensors = len(material.parts), len(names)
+    pairs = list(combinations(range(sensors), 2))
+    kept, done = min(PAIRS, len(pairs)), 0
+    total = sensors + len(pairs) + sensors + 1 + sensors**2 + kept**2
+
+    def count(number: int) -> None:
+        nonlocal done
+        done += number
+        report(done, total)
+
+    alone = probe(material, [[one] for one in range(sensors)], count=count)
+    joint = probe(material, pairs, count=count)
+    nothing = material.prior()[:, None, None].expand(-1, sensors, material.target.shape[0], -1)
+    prior = float(mean_loss(material, nothing[:, :1], material.here.any(0)[None]).mean())
     gain = mean_loss(material, nothing, alone.counted) - mean_loss(material, alone.answer, alone.counted)
-    synergy = torch.zeros(len(material.parts), len(names), len(names))
-    alike = torch.eye(len(names)).repeat(len(material.parts), 1, 1)
-    pairs = list(combinations(sensors, 2))
-    if pairs:
-        joint = probe(material, pairs)
-        late = best_late(material, alone, pairs)
-        together = mean_loss(material, joint.answer, joint.counted)
-        for place, (i, j) in enumerate(pairs):
-            synergy[:, i, j] = synergy[:, j, i] = late[:, place] - together[:, place]
-            alike[:, i, j] = alike[:, j, i] = _similarity(material, alone, i, j)
+    late = best_late(material, alone, pairs)
+    together = mean_loss(material, joint.answer, joint.counted)
+    better = torch.minimum(
+        *(mean_loss(material, alone.answer[:, [pair[side] for pair in pairs]], joint.counted) for side in (0, 1))
+    )
+    square = torch.zeros(3, seeds, sensors, sensors)
+    for place, (i, j) in enumerate(pairs):
+        each = (
+            better[:, place] - torch.minimum(late, together)[:, place],
+            late[:, place] - together[:, place],
+            _similarity(material, alone, i, j),
+        )
+        square[:, :, i, j] = square[:, :, j, i] = torch.stack(each)
+    benefit, synergy, alike = (estimate(one) for one in square)
+    addition = estimate(_additions(material, count))
+    transfer = measure_transfer(material, [[one] for one in range(sensors)], alone, count)
+    says = (late - together).mean(0) >= WORTH * prior
+    order = sorted(range(len(pairs)), key=lambda place: (not says[place], float(together[:, place].mean())))[:kept]
+    crossing = measure_transfer(material, [pairs[place] for place in order], joint.of(order), count)
     return Findings(
-        tuple(names),
-        float(mean_loss(material, nothing[:, :1], material.here.any(0)[None]).mean()),
-        estimate(gain),
-        estimate(_additions(material, gain)),
-        estimate(synergy),
-        estimate(alike),
-        measure_transfer(material, alone),
+        names=tuple(names),
+        prior=prior,
+        alone=estimate(gain),
+        addition=addition,
+        benefit=benefit,
+        synergy=synergy,
+        alike=alike,
+        transfer=transfer,
+        pairs=tuple(pairs[place] for place in order),
+        crossing=crossing,
+        links=measure_links(streams or [None] * sensors),
     )
 
 
-def _additions(material: Material, alone: Float[Tensor, "seed sensor"]) -> Float[Tensor, "seed sensor"]:
+def _additions(material: Material, count: Count) -> Float[Tensor, "seed sensor"]:
     """Loss less by each sensor beside all others, on records that have it."""
     sensors = len(material.values)
-    if sensors < 2:
-        return alone
     others = [[one for one in range(sensors) if one != left] for left in range(sensors)]
-    whole = probe(material, [list(range(sensors))], partial=True).answer.expand(-1, sensors, -1, -1)
-    without = probe(material, others, partial=True)
+    whole = probe(material, [list(range(sensors))], partial=True, count=count).answer.expand(-1, sensors, -1, -1)
+    without = probe(material, others, partial=True, count=count)
     counted = without.counted & material.here
     return mean_loss(material, without.answer, counted) - mean_loss(material, whole, counted)
 
@@ -163,56 +240,3 @@ def _similarity(material: Material, alone: Probed, i: int, j: int) -> Float[Tens
         rows = torch.nonzero((parts == 2) & material.here[i] & material.here[j])[:ROWS, 0]
         found.append(debiased_cka(alone.state[seed, i, rows], alone.state[seed, j, rows]))
     return torch.tensor(found)
-
-
-def cluster(distance: Float[np.ndarray, "sensor sensor"]) -> Float[np.ndarray, "merge 4"]:
-    """Average-linkage merges in the form of scipy, for a dendrogram."""
-    return np.asarray(linkage(squareform(distance, checks=False), "average"))
-
-
-def propose(found: Findings) -> dict[str, Any]:
-    """The ``fusion.graph`` that follows from what was found; empty where one sensor is left.
-
-    Sensors that only together say something meet in a `tensor` node (`low_rank` from three on). Of the others, those
-    with activations alike (average linkage of ``1 - CKA``) share layers in a `similarity_merge` node. What stands apart
-    after that is merged late, by the mean. Idle sensors are left out, unless all are: then nothing is known, and
-    a late mean of all is proposed.
-    """
-    kept = [one for one in range(len(found.names)) if one not in found.idle] or list(range(len(found.names)))
-    groups = [("joint", group) for group in _linked(found.synergies)]
-    taken = {one for _, group in groups for one in group}
-    rest = [one for one in kept if one not in taken]
-    groups += [("shared", group) for group in _alike(found, rest) if len(group) > 1]
-    taken = {one for _, group in groups for one in group}
-    kinds = {"joint": "tensor", "shared": "similarity_merge"}
-    graph: dict[str, Any] = {}
-    for kind, group in groups:
-        name = kind + "_" + "_".join(found.names[one] for one in group)
-        operation = "low_rank" if kind == "joint" and len(group) > 2 else kinds[kind]
-        graph[name] = {"kind": operation, "inputs": [found.names[one] for one in group]}
-    tops = [*graph, *(found.names[one] for one in kept if one not in taken)]
-    if len(tops) > 1:
-        graph["merged"] = {"kind": "vote", "inputs": tops}
-    return graph
-
-
-def _linked(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
-    groups: list[set[int]] = []
-    for pair in pairs:
-        met = [group for group in groups if group & set(pair)]
-        groups = [group for group in groups if group not in met] + [set(pair).union(*met)]
-    return sorted(sorted(group) for group in groups)
-
-
-def _alike(found: Findings, sensors: Sequence[int]) -> list[list[int]]:
-    """Clusters of sensors, whose mean distance ``1 - CKA`` is at most ``1 - ALIKE``; pairs not redundant are at 1."""
-    if len(sensors) < 2:
-        return [[one] for one in sensors]
-    near = np.ones((len(found.names),) * 2)
-    for i, j in found.redundant:
-        near[i, j] = near[j, i] = 1 - float(found.alike.mean[i, j])
-    np.fill_diagonal(near, 0)
-    labels = fcluster(cluster(near[np.ix_(sensors, sensors)]), 1 - ALIKE, "distance")
-    return [
-        [one for one, label in zip(sensors, labels, strict=True) if label == wanted] for wanted in sorted(set(labels))
-    ]

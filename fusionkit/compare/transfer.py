@@ -1,5 +1,6 @@
-"""Heterogeneity of sensors by transfer: does beginning with another sensor's weights cost anything?"""
+"""Heterogeneity of sensors, and of pairs of them, by transfer: what does it cost to go through another's layers?"""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -7,7 +8,7 @@ from jaxtyping import Float
 from scipy.stats import t as student
 from torch import Tensor
 
-from fusionkit.compare.probe import Body, Material, Probed, mean_loss, probe
+from fusionkit.compare.probe import Count, Material, Probed, mean_loss, probe
 
 
 class Estimate(NamedTuple):
@@ -33,7 +34,7 @@ def estimate(values: Float[Tensor, "seed *some"]) -> Estimate:
     return Estimate(values.mean(0), values.std(0) / len(values) ** 0.5, len(values))
 
 
-def heterogeneity(transfer: Estimate) -> Float[Tensor, "sensor sensor"]:
+def heterogeneity(transfer: Estimate) -> Float[Tensor, "source target"]:
     r""":math:`d(1, 2) = \max(0, T_{1 \to 2}) + \max(0, T_{2 \to 1})`, where a T within two standard errors counts as 0.
 
     Transfers of 0.3 and -0.1, both certain, give 0.3 in both directions.
@@ -45,20 +46,30 @@ def heterogeneity(transfer: Estimate) -> Float[Tensor, "sensor sensor"]:
     return cost + cost.T
 
 
-def measure_transfer(material: Material, alone: Probed) -> Estimate:
-    r""":math:`T_{1 \to 2} = L_{1 \to 2} - L_2` in ``[1, 2]``: the loss on sensor 2 from the weights of 1, less that from scratch.
+def measure_transfer(
+    material: Material, choices: Sequence[Sequence[int]], trained: Probed, count: Count = lambda number: None
+) -> Estimate:
+    r""":math:`T_{1 \to 2} = L_{1 \to 2} - L_{2 \to 2}` in ``[1, 2]``: what the layers of 1 cost 2, above its own layers.
 
-    What moves is all but the first layer, which brings each sensor to the common width and is learned anew in both
-    cases (ours: the paper's sensors enter one encoder padded to one shape). The diagonal is 0.
+    :math:`L_{1 \to 2}` is the loss on 2 through the layers that 1 trained, held as they are, behind first layers that 2
+    learns anew: what two would share if they shared parameters. The diagonal is 0. Where 1 says nothing its layers
+    let nothing through, and T is all that 2 says. What is transferred is a sensor, or the crossing of a pair of them.
+
+    Of ours: the paper's sensors enter one encoder padded to one shape, which adapts as a whole; there, layers that
+    forget what they knew cost nothing.
+
+    Args:
+        material: sensors and task.
+        choices: what is compared: sensors by number, all choices of one length.
+        trained: their networks.
+        count: see `Count`.
+
+    Reference:
+        Liang et al., "High-Modality Multimodal Transformer", TMLR 2022.
     """
-    sensors = len(material.values)
-    pairs = [(i, j) for i in range(sensors) for j in range(sensors) if i != j]
-    sources = torch.tensor([i for i, _ in pairs])
-    body = alone.body
-    moved = Body(body.layer[:, sources], body.shift[:, sources], body.head[:, sources], body.bias[:, sources])
-    tuned = probe(material, [[j] for _, j in pairs], body=moved)
-    loss, scratch = mean_loss(material, tuned.answer, tuned.counted), mean_loss(material, alone.answer, alone.counted)
-    found = torch.zeros(len(loss), sensors, sensors)
-    for place, (i, j) in enumerate(pairs):
-        found[:, i, j] = loss[:, place] - scratch[:, j]
-    return estimate(found)
+    losses = []
+    for choice in choices:
+        tuned = probe(material, [choice] * len(choices), body=trained.body, count=count)
+        losses.append(mean_loss(material, tuned.answer, tuned.counted))
+    found = torch.stack(losses, 2)  # seed, source, target
+    return estimate(found - found.diagonal(dim1=1, dim2=2)[:, None])

@@ -6,9 +6,10 @@ import torch
 
 from fusionkit.cli import main
 from fusionkit.compare.probe import Material, mean_loss, probe
-from fusionkit.compare.suggest import Findings, best_late, measure, propose
-from fusionkit.compare.transfer import Estimate, estimate, heterogeneity
-from fusionkit.compare.vectors import cut
+from fusionkit.compare.proposal import propose
+from fusionkit.compare.suggest import best_late, measure
+from fusionkit.compare.vectors import clock, cut
+from fusionkit.core.levels import Features
 from fusionkit.recipe.load import load_recipe
 
 NAMES = ("twin", "half", "noise", "brother", "other_half")
@@ -37,10 +38,15 @@ def right(graph):
     return pairs == ("tensor", "similarity_merge") and not any("noise" in group for group in inputs)
 
 
-def test_known_structure_is_found():
-    graph = propose(measure(made(0), NAMES))
+def test_known_structure_is_found(monkeypatch):
+    monkeypatch.setattr("fusionkit.compare.suggest.PAIRS", 2)
+    heard = []
+    found = measure(made(0), NAMES, report=lambda *count: heard.append(count))
+    graph = propose(found)
     assert right(graph), graph
     assert graph["merged"]["kind"] == "vote"
+    assert heard[-1] == (50, 50) and heard == sorted(heard)
+    assert found.pairs[0] == (1, 4) and found.crossing_excess[0, 1] > 1  # what adds is no crossing for XOR
 
 
 @pytest.mark.study
@@ -49,28 +55,30 @@ def test_known_structure_is_found_in_nine_of_ten_seeds():
     assert sum(map(right, found)) >= 9, found
 
 
-def test_transfer_within_two_errors_counts_as_nothing():
-    """T(1->2) is 0.3 and certain, T(2->1) is -0.1 and certain, T(1->3) is 0.2 with an error of 0.15."""
-    mean = torch.tensor([[0.0, 0.3, 0.2], [-0.1, 0.0, 0.0], [0.0, 0.0, 0.0]])
-    error = torch.full((3, 3), 0.05)
-    error[0, 2] = 0.15
-    expected = torch.tensor([[0.0, 0.3, 0.0], [0.3, 0.0, 0.0], [0.0, 0.0, 0.0]])
-    assert torch.equal(heterogeneity(Estimate(mean, error, 3)), expected)
-
-
-def test_the_estimate_of_one_two_three():
-    found = estimate(torch.tensor([1.0, 2.0, 3.0]))
-    assert float(found.mean) == 2
-    assert float(found.error) == pytest.approx(3**-0.5)
-    assert float(found.low) == pytest.approx(2 - 4.302653 * 3**-0.5, abs=1e-5)
-
-
 def test_groups_stay_whole_and_every_seed_has_all_parts():
     group = np.repeat(np.arange(7), [3, 1, 4, 1, 5, 9, 2])
     parts = cut(group, 4, np.random.default_rng(0))
     for row in parts.numpy():
         assert set(row) == {0, 1, 2}
         assert all(len(set(row[group == one])) == 1 for one in range(7))
+
+
+def test_the_clock_of_a_sensor():
+    def features(steps, timed=True):
+        real = torch.arange(20) < torch.tensor([[steps]])
+        time = torch.arange(20.0)[None] if timed else None
+        return Features(torch.zeros(1, 20, 1, 1), real, torch.tensor([True]), time)
+
+    assert [clock(features(steps)) for steps in (20, 16, 10, 4, 3, 1)] == [16, 16, 8, 4, None, None]
+    assert clock(features(20, timed=False)) is None
+
+
+def test_rows_of_a_part_are_filled_up():
+    material = made(0, records=60, groups=7)
+    rows, real = material.rows(2)
+    for seed in range(3):
+        assert set(rows[seed][real[seed]].tolist()) == set(torch.nonzero(material.parts[seed] == 2)[:, 0].tolist())
+        assert not (material.parts[seed][rows[seed][~real[seed]]] == 2).any()
 
 
 def test_too_few_groups_are_refused():
@@ -104,35 +112,6 @@ def test_values_are_compared_too():
     )
     assert found.idle == [1, 2]
     assert propose(found) == {}
-
-
-def known(alone, alike=(), synergy=()):
-    """Findings without doubt."""
-    count = len(alone)
-    matrices = [torch.zeros(count, count), torch.zeros(count, count)]
-    for matrix, pairs in zip(matrices, (alike, synergy), strict=True):
-        for i, j in pairs:
-            matrix[i, j] = matrix[j, i] = 0.5
-
-    def sure(mean):
-        return Estimate(mean, torch.full_like(mean, 1e-3), 5)
-
-    zero = torch.zeros(count)
-    gains = torch.tensor(alone)
-    return Findings(tuple("abcdef"[:count]), 0.7, sure(gains), sure(zero), sure(matrices[1]), sure(matrices[0]),
-                    sure(torch.zeros(count, count)))  # fmt: skip
-
-
-def test_graphs_that_follow():
-    assert propose(known([0.3, 0.3])) == {"merged": {"kind": "vote", "inputs": ["a", "b"]}}
-    assert propose(known([0.3, 0.0])) == {}
-    assert propose(known([0.0, 0.0]))["merged"]["inputs"] == ["a", "b"]  # nothing is known: all
-    chain = propose(known([0.0, 0.0, 0.0, 0.3], synergy=[(0, 1), (1, 2)]))
-    assert chain["joint_a_b_c"] == {"kind": "low_rank", "inputs": ["a", "b", "c"]}
-    assert chain["merged"]["inputs"] == ["joint_a_b_c", "d"]
-    both = propose(known([0.3, 0.3, 0.3], alike=[(0, 1), (1, 2), (0, 2)], synergy=[(0, 1)]))
-    assert both["joint_a_b"]["kind"] == "tensor"
-    assert both["merged"]["inputs"] == ["joint_a_b", "c"]
 
 
 def test_the_command_writes_a_recipe_that_loads_and_a_page(tmp_path, capsys):
