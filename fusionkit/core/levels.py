@@ -157,7 +157,7 @@ def scrub(stream: Stream) -> Stream:
     """
     real = valid(stream)
     shape = real.shape + (1,) * (stream.values.ndim - 2)
-    values = torch.where(real.reshape(shape), stream.values, torch.zeros_like(stream.values))
+    values = torch.where(real.reshape(shape), stream.values, stream.values.new_zeros(()))
     return stream._replace(values=values, mask=real)
 
 

@@ -14,6 +14,13 @@ from torch import Tensor, nn
 from fusionkit.core.errors import ConfigError
 from fusionkit.core.levels import Tokens
 
+FEW, NARROW = 64 * 64, 16
+"""Up to so many pairs of a query and a key, of heads so wide, plain products are faster on a CPU than torch's attention."""
+
+
+WIDE, MANY = 16, 256
+"""What numbers of columns the CPU's matrix products like, and from how many rows on it matters."""
+
 
 class BranchLinear(nn.Module):
     """One linear layer a branch. Weights start Xavier-uniform, biases at zero.
@@ -33,12 +40,25 @@ class BranchLinear(nn.Module):
 
     def forward(self, x: Float[Tensor, "branch batch step width"]) -> Float[Tensor, "branch batch step out"]:
         """Apply each branch's layer to its own rows."""
-        rows = x.flatten(1, 2)
-        if self.bias is None:
-            rows = torch.bmm(rows, self.weight)
-        else:
-            rows = torch.baddbmm(self.bias[:, None], rows, self.weight)
-        return rows.reshape(*x.shape[:3], -1)
+        return product(x.flatten(1, 2), self.weight, self.bias).reshape(*x.shape[:3], -1)
+
+
+def product(
+    x: Float[Tensor, "branch row width"],
+    weight: Float[Tensor, "branch width out"],
+    bias: Float[Tensor, "branch out"] | None,
+) -> Float[Tensor, "branch row out"]:
+    """Each branch's rows through its linear layer.
+
+    On a CPU many rows go to the next multiple of 16 and back: 120 to 30 numbers take 0.37 ms there, 120 to 32 take 0.22.
+    """
+    out = weight.shape[2]
+    spare = -out % WIDE
+    if x.device.type == "cpu" and not torch.compiler.is_exporting() and spare and out > WIDE and x.shape[1] > MANY:
+        weight = F.pad(weight, (0, spare))
+        bias = None if bias is None else F.pad(bias, (0, spare))
+    rows = torch.bmm(x, weight) if bias is None else torch.baddbmm(bias[:, None], x, weight)
+    return rows[..., :out]
 
 
 class BranchNorm(nn.Module):
@@ -51,7 +71,16 @@ class BranchNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "branch batch step dim"]) -> Float[Tensor, "branch batch step dim"]:
         """Bring every state to mean 0 and variance 1, then scale and shift."""
-        return F.layer_norm(x, x.shape[-1:]) * self.weight[:, None, None] + self.bias[:, None, None]
+        return self.scale(normal(x))
+
+    def scale(self, x: Float[Tensor, "branch batch step dim"]) -> Float[Tensor, "branch batch step dim"]:
+        """Scale and shift what is `normal` already."""
+        return torch.addcmul(self.bias[:, None, None], x, self.weight[:, None, None])
+
+
+def normal(x: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows dim"]:
+    """Every state with mean 0 and variance 1: 1 and 3 become -1 and 1."""
+    return F.layer_norm(x, x.shape[-1:])
 
 
 class BranchShares(nn.Module):
@@ -280,22 +309,63 @@ class BranchAttention(nn.Module):
         mask: Bool[Tensor, "branch batch key"],
     ) -> Float[Tensor, "branch batch query dim"]:
         """What each query gathers from the keys that ``mask`` shows."""
+        queries, keys, values = self._project(query, source)
         seen = mask.any(-1)[..., None]
         # where nothing may be seen, all is allowed for once, lest softmax divide by zero
-        allowed = (mask | ~seen).flatten(0, 1)[:, None, None].expand(-1, -1, query.shape[2], -1)
-        mixed = F.scaled_dot_product_attention(
-            self._split(self.query(query)),
-            self._split(self.key(source)),
-            self._split(self.value(source)),
-            attn_mask=allowed,
-            dropout_p=self.dropout if self.training else 0.0,
-        )
-        gathered: Tensor = self.out(mixed.transpose(1, 2).reshape(query.shape))
+        allowed = (mask | ~seen).flatten(0, 1)
+        mixed = (self._mix_few if self._few(queries, keys) else self._mix)(queries, keys, values, allowed)
+        gathered: Tensor = self.out(mixed.reshape(query.shape))
         return torch.where(seen[..., None], gathered, torch.zeros_like(gathered))
 
-    def _split(self, x: Float[Tensor, "branch batch token dim"]) -> Float[Tensor, "row head token width"]:
-        rows = x.flatten(0, 1)
-        return rows.reshape(rows.shape[0], rows.shape[1], self.heads, -1).transpose(1, 2)
+    def _project(
+        self, query: Float[Tensor, "branch batch query dim"], source: Float[Tensor, "branch batch key width"]
+    ) -> tuple[Float[Tensor, "row head _ part"], ...]:
+        """Queries, keys and values by head; what is made of the same comes out of one product."""
+        groups = [(query, [self.query, self.key, self.value])]
+        if source is not query:
+            groups = [(query, [self.query]), (source, [self.key, self.value])]
+        made: list[Tensor] = []
+        for x, layers in groups:
+            weight = torch.cat([layer.weight for layer in layers], 2)
+            nothing = torch.zeros_like(layers[0].weight[:, 0])
+            bias = torch.cat([nothing if layer.bias is None else layer.bias for layer in layers], 1)
+            rows = product(x.flatten(1, 2), weight, bias)
+            made += rows.reshape(x.shape[0] * x.shape[1], x.shape[2], len(layers), self.heads, -1).unbind(2)
+        return tuple(part.transpose(1, 2) for part in made)
+
+    @staticmethod
+    def _few(query: Tensor, key: Tensor) -> bool:
+        if torch.compiler.is_exporting() or query.device.type != "cpu":
+            return False
+        return query.shape[2] * key.shape[2] <= FEW and query.shape[3] <= NARROW
+
+    def _mix(
+        self,
+        query: Float[Tensor, "row head query width"],
+        key: Float[Tensor, "row head key width"],
+        value: Float[Tensor, "row head key width"],
+        allowed: Bool[Tensor, "row key"],
+    ) -> Float[Tensor, "row query head width"]:
+        """The values, mixed by what their keys are to each query."""
+        mask = allowed[:, None, None].expand(-1, -1, query.shape[2], -1)
+        dropout = self.dropout if self.training else 0.0
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout).transpose(1, 2)
+
+    def _mix_few(
+        self,
+        query: Float[Tensor, "row head query width"],
+        key: Float[Tensor, "row head key width"],
+        value: Float[Tensor, "row head key width"],
+        allowed: Bool[Tensor, "row key"],
+    ) -> Float[Tensor, "row query head width"]:
+        """As `_mix`, twice as fast on a CPU: queries lie in a row after the keys, and products have long rows."""
+        rows, heads, queries, width = query.shape
+        hidden = torch.zeros_like(allowed, dtype=query.dtype).masked_fill(~allowed, torch.finfo(query.dtype).min / 2)
+        scores = torch.bmm(key.flatten(0, 1), query.transpose(2, 3).flatten(0, 1) * width**-0.5)
+        weights = scores.reshape(rows, heads, *scores.shape[1:]).add_(hidden[:, None, :, None]).softmax(2)
+        weights = F.dropout(weights, self.dropout, self.training)
+        mixed = torch.bmm(value.transpose(2, 3).flatten(0, 1), weights.flatten(0, 1))
+        return mixed.reshape(rows, heads, width, queries).permute(0, 3, 1, 2)
 
 
 class BranchBlock(nn.Module):
@@ -304,7 +374,8 @@ class BranchBlock(nn.Module):
     .. math:: y &= x + \mathrm{Drop}(\mathrm{MHA}(\mathrm{LN}(x), \mathrm{LN}(s), \mathrm{LN}(s))) \\
               z &= y + \mathrm{Drop}(W_2\, \mathrm{Drop}(\phi(W_1 \mathrm{LN}'(y))))
 
-    The source s passes through the very layer norm of the queries; without one, s is x.
+    The source s passes through the very layer norm of the queries; without one, s is x. Several blocks of one source
+    make it `normal` once.
 
     Args:
         branches: how many branches.
@@ -335,9 +406,9 @@ class BranchBlock(nn.Module):
         mask: Bool[Tensor, "branch batch key"],
         source: Float[Tensor, "branch batch key dim"] | None = None,
     ) -> Float[Tensor, "branch batch step dim"]:
-        """New states; ``mask`` says what of the source is real."""
+        """New states; ``mask`` says what of the source, which is `normal`, is real."""
         normed = self.attention_norm(x)
-        looked = normed if source is None else self.attention_norm(source)
+        looked = normed if source is None else self.attention_norm.scale(source)
         x = x + self.dropout(self.attention(normed, looked, mask))
         hidden = self.dropout(self.activation(self.feed_in(self.feed_norm(x))))
         out: Tensor = x + self.dropout(self.feed_out(hidden))

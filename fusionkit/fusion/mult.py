@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fusionkit.core.errors import ConfigError
 from fusionkit.core.levels import Tokens, scrub
 from fusionkit.core.registry import fusion
-from fusionkit.fusion.branches import BranchBlock, BranchNorm, BranchShares, last_real, stack_streams
+from fusionkit.fusion.branches import BranchBlock, BranchNorm, BranchShares, last_real, normal, stack_streams
 from fusionkit.fusion.operation import IntermediateFusion
 
 
@@ -106,7 +106,8 @@ class MulT(IntermediateFusion):
             for project, tokens in zip(self.project, clean, strict=True)
         )
         states = torch.stack([embedded[target] for target, _ in self.pairs])
-        source = torch.stack([embedded[source] for _, source in self.pairs])
+        plain = normal(embedded)
+        source = torch.stack([plain[source] for _, source in self.pairs])
         heard = torch.stack([mask[source] for _, source in self.pairs])
         for block in self.cross:
             states = block(states, heard, source)
@@ -115,7 +116,7 @@ class MulT(IntermediateFusion):
         for block in self.memory[:-1]:
             memory = block(memory, mask)
         last = last_real(memory, mask)[:, :, None]  # nothing reads the others, so the last block makes no more
-        last = self.memory_norm(self.memory[-1](last, mask, memory))[:, :, 0]
+        last = self.memory_norm(self.memory[-1](last, mask, normal(memory)))[:, :, 0]
         last = torch.where(mask.any(2)[..., None], last, torch.zeros_like(last))
         joined = last.transpose(0, 1).flatten(1)
         joined = joined + self.residual(self.dropout(F.relu(self.hidden(joined))))

@@ -1,7 +1,7 @@
 """What operations share that take a vector a sensor: pooling under masks, which sensor is there, one token out."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -52,12 +52,13 @@ class VectorFusion(IntermediateFusion):
         self, inputs: Mapping[str, Tokens]
     ) -> tuple[Float[Tensor, "branch row dim"], Bool[Tensor, "branch row"]]:
         """One vector a sensor and row, and whether anything is real in it; the rows of a window lie together."""
+        if self.steps == 1:
+            means, real = _means([inputs[name] for name in self.inputs])
+            return torch.stack([project(mean) for project, mean in zip(self.project, means, strict=True)]), real
         streams = {}
         for project, name in zip(self.project, self.inputs, strict=True):
             clean = scrub(inputs[name])
             streams[name] = clean._replace(values=project(clean.values))
-        if self.steps == 1:
-            return _means(streams.values())
         values, real = align_tokens(streams, self.steps, self.duration)
         return values.permute(2, 0, 1, 3).flatten(1, 2), real.permute(2, 0, 1).flatten(1)
 
@@ -80,16 +81,26 @@ class VectorFusion(IntermediateFusion):
 
 
 def _means(
-    streams: Iterable[Tokens],
-) -> tuple[Float[Tensor, "branch batch dim"], Bool[Tensor, "branch batch"]]:
-    """What `align_tokens` makes of scrubbed streams in a single bin, for less."""
-    totals, counts = [], []
-    for tokens in streams:
-        totals.append(tokens.values.sum(1))
-        counts.append(tokens.mask.sum(1))
-    count = torch.stack(counts)
-    total = torch.stack(totals)
-    return total / count.clamp_min(1)[..., None].to(total.dtype), count > 0
+    streams: Sequence[Tokens],
+) -> tuple[Sequence[Float[Tensor, "batch _"]], Bool[Tensor, "branch batch"]]:
+    """Mean of each stream's real tokens, zeros where there are none, and whether there are any.
+
+    What `align_tokens` makes of scrubbed streams in a single bin, for less; streams of one shape are averaged at once.
+    """
+    if not torch.compiler.is_exporting() and len({tokens.values.shape for tokens in streams}) == 1:
+        here = torch.stack([tokens.present for tokens in streams])
+        real = torch.stack([tokens.mask for tokens in streams]) & here[..., None]
+        values = torch.stack([tokens.values for tokens in streams])
+        totals = torch.where(real[..., None], values, values.new_zeros(())).sum(2)
+        count = real.sum(2)
+        return (totals / count.clamp_min(1)[..., None].to(totals.dtype)).unbind(0), count > 0
+    clean = [scrub(tokens) for tokens in streams]
+    counts = [tokens.mask.sum(1) for tokens in clean]
+    means = [
+        tokens.values.sum(1) / count.clamp_min(1)[:, None].to(tokens.values.dtype)
+        for tokens, count in zip(clean, counts, strict=True)
+    ]
+    return means, torch.stack(counts) > 0
 
 
 class ConcatLinear(VectorFusion):

@@ -17,6 +17,7 @@ from fusionkit.fusion.branches import (
     in_one_row,
     last_real,
     masked_softmax,
+    product,
     rotate,
     sinusoid,
     stack_streams,
@@ -198,3 +199,41 @@ def test_numbers_that_do_not_divide_are_refused(numbers, message):
     dim, heads, groups = numbers
     with pytest.raises(ConfigError, match=message):
         CausalAttention(2, dim, heads, groups, rotary=True)
+
+
+@pytest.mark.parametrize(("width", "keys"), [(24, 5), (24, 100), (96, 5)])
+def test_few_narrow_keys_and_many_wide_ones_are_attended_alike(width, keys):
+    """Both ways to mix, against torch's attention under the same mask, with gradients."""
+    torch.manual_seed(0)
+    attention = BranchAttention(2, width, 3).double()
+    query, source = (torch.randn(2, 4, tokens, width, dtype=torch.float64) for tokens in (50, keys))
+    source.requires_grad_()
+    mask = torch.rand(2, 4, keys) < 0.6
+    mask[0, 1] = False
+    found = attention(query, source, mask)
+    parts = {}
+    for name, x in (("query", query), ("key", source), ("value", source)):
+        layer = getattr(attention, name)
+        made = torch.einsum("bnti,bio->bnto", x, layer.weight)
+        made = made if layer.bias is None else made + layer.bias[:, None, None]
+        parts[name] = made.unflatten(3, (3, -1)).transpose(2, 3)
+    scores = parts["query"] @ parts["key"].transpose(3, 4) * (width / 3) ** -0.5
+    weights = scores.masked_fill(~mask[:, :, None, None], -torch.inf).softmax(-1).nan_to_num(0.0)
+    mixed = (weights @ parts["value"]).transpose(2, 3).flatten(3)
+    wanted = torch.einsum("bnti,bio->bnto", mixed, attention.out.weight) + attention.out.bias[:, None, None]
+    wanted = torch.where(mask.any(2)[..., None, None], wanted, 0.0)
+    torch.testing.assert_close(found, wanted)
+    gradients = [torch.autograd.grad(answer.square().sum(), source)[0] for answer in (found, wanted)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("out", [7, 16, 17, 30, 48])
+def test_products_of_many_rows_are_the_plain_ones(out):
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(2, 300, 5, requires_grad=True), torch.randn(2, 5, out), torch.randn(2, out)
+    for added in (bias, None):
+        found = product(x, weight, added)
+        wanted = torch.einsum("bri,bio->bro", x, weight) + (0 if added is None else added[:, None])
+        torch.testing.assert_close(found, wanted)
+        gradients = [torch.autograd.grad(answer.square().sum(), x)[0] for answer in (found, wanted)]
+        torch.testing.assert_close(*gradients)
