@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fusionkit.core.levels import Tokens
+from fusionkit.core.processes import summed
 from fusionkit.core.registry import fusion
 from fusionkit.fusion.alone import train_alone
 from fusionkit.fusion.branches import BranchLinear
@@ -30,7 +31,7 @@ class CorrelatedFirst(IntermediateFusion):
     and the l-th pair of groups that the tree joins meets at layer l. Before gradient training the diagonal blocks
     learn the tasks sensor by sensor, with linear heads, and the cross blocks are zero. In training :math:`\gamma`
     stays 0 for ``hold`` passes over the training records, then rises to 1 over ``ramp`` passes (counted in samples
-    seen, in a buffer). At the end all are put side by side and projected to ``dim``. An absent sensor is zero at
+    seen by all processes, in a buffer). At the end all are put side by side and projected to ``dim``. An absent sensor is zero at
     every layer. The cost grows with the square of the number of sensors, since every two have weights of their own.
 
     The shared layer is the paper's; the correlation, the tree, the schedule, relu and all numbers are our
@@ -98,7 +99,7 @@ class CorrelatedFirst(IntermediateFusion):
         vectors = pool_streams(inputs, self.inputs)
         states = self._run(self.scale(vectors), vectors.here, self.release)
         if self.training:
-            self.seen += len(vectors.here)
+            self.seen += summed(torch.full_like(self.seen, len(vectors.here)))
         return one_token(self.join(states.transpose(0, 1).flatten(1)), inputs, vectors.here.any(1))
 
     def fit(self, training_batches: Callable[[], Iterable[TrainingBatch]], generator: torch.Generator) -> None:

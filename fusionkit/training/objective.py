@@ -5,11 +5,12 @@ from typing import cast
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from fusionkit.augment.mixup import Mixture, mix
 from fusionkit.core.errors import ConfigError
 from fusionkit.core.levels import Batch
+from fusionkit.core.processes import summed, world_size
 from fusionkit.fusion.model import FusionModel, Output
 from fusionkit.fusion.operation import LateFusion
 from fusionkit.heads.adversary import SUBJECT, SubjectAdversary
@@ -85,7 +86,7 @@ class TaskObjective(nn.Module):
         losses, labelled, auxiliary, separate = self.losses(output, batch.targets, mixture)
         terms = self.balance(losses, labelled)
         if self.balance.training and torch.is_grad_enabled() and not isinstance(self.balance, Fixed):
-            heard = losses if self.balance.compares_norms else _everywhere(losses.detach())
+            heard = losses if self.balance.compares_norms else summed(losses) / world_size()
             self.balance.learn(heard, labelled, self._norms)
         for part in self._soft:
             auxiliary = auxiliary + part.distance()
@@ -271,23 +272,12 @@ def _hide(target: Tensor, seen: Bool[Tensor, " batch"]) -> Tensor:
     return torch.where(here, target, torch.full_like(target, torch.nan))
 
 
-def _everywhere(losses: Float[Tensor, " task"]) -> Float[Tensor, " task"]:
-    """Mean over processes, so that all of them weigh alike."""
-    if distributed.is_available() and distributed.is_initialized():
-        losses = losses.clone()
-        distributed.all_reduce(losses)
-        losses = losses / distributed.get_world_size()
-    return losses
-
-
 def _mean(loss: Float[Tensor, ""], weight: Float[Tensor, ""]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Mean over all processes' labelled records, scaled so that averaging gradients over processes is exact.
 
     The weight that comes back is that of all processes.
     """
-    world = 1
-    if distributed.is_available() and distributed.is_initialized() and torch.is_grad_enabled():
-        world = distributed.get_world_size()
-        weight = weight.detach().clone()
-        distributed.all_reduce(weight)
-    return loss * world / weight.clamp_min(1e-12), weight
+    if not torch.is_grad_enabled():
+        return loss / weight.clamp_min(1e-12), weight
+    weight = summed(weight)
+    return loss * world_size() / weight.clamp_min(1e-12), weight

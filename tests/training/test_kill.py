@@ -1,5 +1,6 @@
 """Processes that die, and processes that share a training."""
 
+import json
 import os
 import random
 import signal
@@ -44,6 +45,24 @@ def environment():
 def final_weights(runs):
     (folder,) = (runs / "tiny").glob("*/fold-0/fused")
     return [load_tensors(folder / f"{name}.safetensors")[0] for name in ("last", "best", "predictions")]
+
+
+def two_processes(script, folder, seconds):
+    """Run a script in two processes that share a training; neither may fail or hang."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {**environment(), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared["GLOO_SOCKET_IFNAME"] = "lo"
+    pair = [
+        subprocess.Popen([sys.executable, script, folder], env={**shared, "RANK": rank, "LOCAL_RANK": rank})
+        for rank in ("0", "1")
+    ]
+    try:
+        assert [process.wait(timeout=seconds) for process in pair] == [0, 0]
+    finally:
+        for process in pair:
+            process.kill()
 
 
 def test_twenty_kills_at_random_moments_change_no_bit(recipe_file, tmp_path):
@@ -122,17 +141,8 @@ def test_two_processes_learn_what_one_does(tmp_path):
         "                    folder=Path(sys.argv[1]))\n"
         "    engine.run()\n"
     )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    shared = {**environment(), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    shared["GLOO_SOCKET_IFNAME"] = "lo"
-    pair = [
-        subprocess.Popen([sys.executable, script, tmp_path / "two"], env={**shared, "RANK": rank, "LOCAL_RANK": rank})
-        for rank in ("0", "1")
-    ]
+    two_processes(script, tmp_path / "two", 120)
     subprocess.run([sys.executable, script, tmp_path / "one"], env=environment(), check=True)
-    assert [process.wait(timeout=120) for process in pair] == [0, 0]
     one, two = (load_tensors(tmp_path / name / "best.safetensors")[0] for name in ("one", "two"))
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, atol=1e-4, rtol=1e-4)
@@ -165,17 +175,107 @@ def test_two_processes_stop_in_the_same_epoch(tmp_path):
         "    engine.load_best()\n"  # written by the first process, read by both
         "    assert len(engine.history) == 3 and engine.best_epoch == 0\n"
     )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    shared = {**environment(), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    shared["GLOO_SOCKET_IFNAME"] = "lo"
-    pair = [
-        subprocess.Popen([sys.executable, script, tmp_path / "two"], env={**shared, "RANK": rank, "LOCAL_RANK": rank})
-        for rank in ("0", "1")
-    ]
-    try:
-        assert [process.wait(timeout=60) for process in pair] == [0, 0]
-    finally:
-        for process in pair:
-            process.kill()
+    two_processes(script, tmp_path / "two", 60)
+
+
+def test_two_processes_weigh_tasks_as_one_does(tmp_path):
+    """Dynamic weight average: labels that are missing unevenly, the same weights and losses to 1e-5."""
+    script = tmp_path / "work.py"
+    script.write_text(
+        "import json, sys, torch\n"
+        "from pathlib import Path\n"
+        "from types import SimpleNamespace\n"
+        "import numpy as np\n"
+        "from torch import nn\n"
+        "from fusionkit.core.levels import Batch\n"
+        "from fusionkit.core.registry import balancing\n"
+        "from fusionkit.fusion.model import Output\n"
+        "from fusionkit.heads.classification import Classification\n"
+        "from fusionkit.heads.regression import Regression\n"
+        "from fusionkit.training.engine import Engine, Settings\n"
+        "from fusionkit.training.objective import TaskObjective\n"
+        "from fusionkit.training.parallel import joined\n"
+        "class Model(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.trunk, self.state, self.level = nn.Linear(5, 4), nn.Linear(4, 2), nn.Linear(4, 1)\n"
+        "        self.merges, self.operations = nn.ModuleDict(), nn.ModuleDict()\n"
+        "    def forward(self, inputs, generator=None):\n"
+        "        hidden = self.trunk(inputs['x']).tanh()\n"
+        "        decisions = {'state': self.state(hidden).log_softmax(1), 'level': self.level(hidden)}\n"
+        "        return Output(decisions, {}, {}, torch.zeros(()))\n"
+        "torch.set_num_threads(1)\n"
+        "with joined() as leader:\n"
+        "    g = torch.Generator().manual_seed(0)\n"
+        "    x = torch.randn(64, 5, generator=g)\n"
+        "    state, level = (x[:, 0] > 0).float(), x[:, 1:2] + 3\n"
+        "    state[::3], level[5:25] = torch.nan, torch.nan\n"
+        "    tasks = {'state': Classification(classes=['a', 'b']), 'level': Regression()}\n"
+        "    tasks['state'].fit(state.numpy(), 'state')\n"
+        "    tasks['level'].fit(level[:, 0].numpy(), 'level')\n"
+        "    balance = balancing.build('dwa', {'temperature': 0.5}, [task.outcome for task in tasks.values()])\n"
+        "    torch.manual_seed(3)\n"
+        "    objective = TaskObjective(Model(), tasks, {'state': 1.0, 'level': 2.0}, balance=balance)\n"
+        "    load = lambda r: Batch({'x': x[r]}, {'state': state[r], 'level': level[r, 0]})\n"
+        "    engine = Engine(objective, load, torch.arange(64), Settings(epochs=6, batch=16, lr=3e-2), seed=1,\n"
+        "                    device=torch.device('cpu'), folder=Path(sys.argv[1]))\n"
+        "    engine.run()\n"
+        "    if leader:\n"
+        "        kept = [[entry['weight_state'], entry['weight_level']] for entry in engine.history]\n"
+        "        (Path(sys.argv[1]) / 'weights.json').write_text(json.dumps(kept))\n"
+    )
+    two_processes(script, tmp_path / "two", 120)
+    subprocess.run([sys.executable, script, tmp_path / "one"], env=environment(), check=True)
+    one, two = (torch.tensor(json.loads((tmp_path / name / "weights.json").read_text())) for name in ("one", "two"))
+    assert (one - 1).abs().max() > 1e-2  # they do move
+    torch.testing.assert_close(two, one, atol=1e-5, rtol=1e-5)
+    one, two = (load_tensors(tmp_path / name / "best.safetensors")[0] for name in ("one", "two"))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, atol=1e-5, rtol=1e-5)
+
+
+def test_two_processes_release_cross_weights_when_one_does(tmp_path):
+    """`correlated_first` counts the samples of all processes, of an odd batch too, and so learns the same."""
+    script = tmp_path / "work.py"
+    script.write_text(
+        "import sys, torch\n"
+        "from pathlib import Path\n"
+        "from torch import nn\n"
+        "from fusionkit.core.levels import Batch, Tokens\n"
+        "from fusionkit.core.registry import fusion\n"
+        "from fusionkit.training.engine import Engine, Settings\n"
+        "from fusionkit.training.parallel import joined\n"
+        "class Objective(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        given = {'eeg': 3, 'eye': 2}, 4, None\n"
+        "        self.fuse = fusion.build('correlated_first', {'hold': 1.0, 'ramp': 4.0, 'epochs': 0}, *given)\n"
+        "        self.fuse.records.fill_(30)\n"
+        "        self.fuse.met.fill_(True)\n"
+        "    def forward(self, batch, generator=None):\n"
+        "        x = batch.targets['x']\n"
+        "        mask, present = torch.ones(len(x), 1, dtype=torch.bool), torch.ones(len(x), dtype=torch.bool)\n"
+        "        parts = {'eeg': x[:, None, :3], 'eye': x[:, None, 3:]}\n"
+        "        fused = self.fuse({name: Tokens(part, mask, present) for name, part in parts.items()})\n"
+        "        error = (fused.values[:, 0] - batch.targets['y']).square().sum()\n"
+        "        return error * self.share(len(x))\n"
+        "    def share(self, rows):\n"  # the mean over all processes' rows, as objectives take it
+        "        from fusionkit.core.processes import summed, world_size\n"
+        "        return world_size() / summed(torch.tensor(float(rows)))\n"
+        "torch.set_num_threads(1)\n"
+        "with joined():\n"
+        "    g = torch.Generator().manual_seed(0)\n"
+        "    x, y = torch.randn(30, 5, generator=g), torch.randn(30, 4, generator=g)\n"
+        "    torch.manual_seed(3)\n"
+        "    engine = Engine(Objective(), lambda r: Batch({}, {'x': x[r], 'y': y[r]}), torch.arange(30),\n"
+        "                    Settings(epochs=3, batch=15, lr=1e-2), seed=1, device=torch.device('cpu'),\n"
+        "                    folder=Path(sys.argv[1]))\n"
+        "    engine.run()\n"
+    )
+    two_processes(script, tmp_path / "two", 120)
+    subprocess.run([sys.executable, script, tmp_path / "one"], env=environment(), check=True)
+    one, two = (load_tensors(tmp_path / name / "best.safetensors")[0] for name in ("one", "two"))
+    assert one["model.fuse.seen"] == two["model.fuse.seen"] == 90
+    assert one["model.fuse.cross"].any()
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, atol=1e-5, rtol=1e-5)
