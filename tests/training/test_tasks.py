@@ -8,10 +8,13 @@ import torch
 from torch import nn
 
 from fusionkit.core.errors import ConfigError, DataError
-from fusionkit.core.levels import Batch
-from fusionkit.core.registry import balancing
-from fusionkit.fusion.model import Output
+from fusionkit.core.levels import Batch, Features, Tokens
+from fusionkit.core.registry import balancing, fusion
+from fusionkit.encoders.encoder import Encoder
+from fusionkit.fusion.graph import parse_graph
+from fusionkit.fusion.model import FusionModel, Output
 from fusionkit.heads.classification import Classification
+from fusionkit.heads.gate import TaskHeads
 from fusionkit.heads.regression import Regression
 from fusionkit.losses.balancing.none import NoSurgery
 from fusionkit.losses.balancing.pcgrad import PCGrad
@@ -342,3 +345,74 @@ def test_choices_that_contradict_each_other_are_refused(tiny, overrides, match):
 def test_evidence_is_for_classes(tiny):
     with pytest.raises(ConfigError, match="evidence is for one of several classes, but a multi_label"):
         train(tiny("fusion={kind: trusted, dim: 8}", "tasks.target.kind=multi_label"), fold=0)
+
+
+class Embed(Encoder):
+    """Features as tokens, through a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.dim = 8
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, features):
+        return Tokens(self.layer(features.values[..., 0]), features.mask, features.present, None)
+
+
+def test_tasks_branch_off_at_their_depths_of_the_graph():
+    """A task that reads an earlier node neither sees nor moves what comes after it; missing labels move nothing."""
+    graph = parse_graph(
+        {
+            "dim": 8,
+            "graph": {
+                "physio": {"kind": "gated", "inputs": ["eeg", "ecg"]},
+                "answer": {"kind": "self_attention", "inputs": ["physio", "image"]},
+            },
+        },
+        ["eeg", "ecg", "image"],
+        {"level": "physio"},
+    )
+    tasks = {"level": Regression(), "state": Classification(classes=["x", "y"])}
+    level, state = torch.tensor([1.0, 2, 3, 5, torch.nan]), torch.tensor([0.0, torch.nan, 1, 0, 1])
+    tasks["level"].fit(level.numpy(), "level")
+    tasks["state"].fit(state.numpy(), "state")
+    model = FusionModel(
+        graph,
+        front_ends={},
+        encoders={name: Embed() for name in graph.modalities},
+        operations={
+            node.name: fusion.build(node.kind, node.options, dict.fromkeys(node.inputs, 8), 8, None)
+            for node in graph.nodes
+        },
+        merges={},
+        branch_heads={},
+        heads={
+            "physio": TaskHeads(8, {"level": tasks["level"]}, gate=False),
+            "answer": TaskHeads(8, {"state": tasks["state"]}, gate=False),
+        },
+    )
+    objective = TaskObjective(model, tasks, {"level": 1.0, "state": 1.0})
+    here = torch.ones(5, 3, dtype=torch.bool)
+    inputs = {name: Features(torch.randn(5, 3, 8, 1), here, here[:, 0]) for name in graph.modalities}
+
+    def moved(targets):
+        model.zero_grad()
+        objective(Batch(inputs, targets)).backward()
+        parts = {"eeg", "ecg", "image", "physio", "answer"}
+        found = {name: {**model.encoders, **model.operations}[name] for name in parts}
+        found |= {"head of level": model.heads["physio"], "head of state": model.heads["answer"]}
+        return {
+            name for name, part in found.items() if any(p.grad is not None and p.grad.any() for p in part.parameters())
+        }
+
+    nothing = torch.full((5,), torch.nan)
+    early = {"eeg", "ecg", "physio", "head of level"}
+    late = {"eeg", "ecg", "physio", "image", "answer", "head of state"}
+    assert moved({"level": level, "state": nothing}) == early
+    assert moved({"level": nothing, "state": state}) == late
+    assert moved({"level": level, "state": state}) == early | late
+    assert moved({"level": nothing, "state": nothing}) == set()
+    before = model(inputs).decisions
+    inputs["image"] = inputs["image"]._replace(values=torch.randn(5, 3, 8, 1))
+    after = model(inputs).decisions
+    assert torch.equal(before["level"], after["level"]) and not torch.equal(before["state"], after["state"])
