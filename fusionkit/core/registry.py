@@ -259,8 +259,9 @@ losses = Registry("losses", "fusionkit.losses")
 balancing = Registry("balancing", "fusionkit.losses.balancing")
 surgery = Registry("surgery", "fusionkit.losses.balancing")
 augment = Registry("augment", "fusionkit.augment")
+objectives = Registry("objectives", "fusionkit.pretraining")
 sources = Registry("sources", "fusionkit.data.sources")
 families: dict[str, Registry] = {
     registry.family: registry
-    for registry in (modalities, fusion, encoders, heads, losses, balancing, surgery, augment, sources)
+    for registry in (modalities, fusion, encoders, heads, losses, balancing, surgery, augment, objectives, sources)
 }

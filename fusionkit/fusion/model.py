@@ -115,7 +115,7 @@ class FusionModel(nn.Module):
             kept = drop_modalities({k: v.present for k, v in levels.items()}, self.modality_dropout, generator)
             levels = {name: level._replace(present=kept[name]) for name, level in levels.items()}
         levels = {name: self._window(name, level, generator) for name, level in levels.items()}
-        passing = _Pass(self, levels, generator)
+        passing = Pass(self, levels, generator)
         decisions: dict[str, Tensor] = {}
         branches: dict[str, dict[str, Tensor]] = {}
         for node in self.graph.nodes:
@@ -159,13 +159,22 @@ class FusionModel(nn.Module):
         self.zero_grad()  # what trained inside leaves none for the first step
         self.train(training)
 
+    def look(self, inputs: Mapping[str, Window | Features], generator: torch.Generator | None = None) -> "Pass":
+        """Features, streams and readouts of one batch, computed when they are asked for; no sensor is dropped.
+
+        Args:
+            inputs: a window, or features computed before, of every sensor of the graph.
+            generator: draws augmentations; None means none of them.
+        """
+        return Pass(self, {n: self._window(n, inputs[n], generator) for n in self.graph.modalities}, generator)
+
     def _training_batches(
         self, node: Node, task: str | None, batches: Callable[[], Iterable[Batch]]
     ) -> Iterator[TrainingBatch]:
         """What a node takes from training records: features, tokens, or the branches' decisions about one task."""
         for batch in batches():
             levels = {name: self._window(name, batch.inputs[name], None) for name in self.graph.modalities}
-            passing = _Pass(self, levels, None)
+            passing = Pass(self, levels, None)
             taken: dict[str, Features | Tokens | Decision] = {}
             for name in node.inputs:
                 if node.level == "early":
@@ -271,7 +280,7 @@ class FusionModel(nn.Module):
         return self._augmented(name, features, generator, "features")
 
 
-class _Pass:
+class Pass:
     """One batch on its way through a model: features and streams, each computed when it is first asked for.
 
     Args:
