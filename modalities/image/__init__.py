@@ -7,4 +7,5 @@ from .augment import Flip as Flip
 from .augment import ImageNoise as ImageNoise
 from .augment import Shift as Shift
 from .front_end import Patches as Patches
+from .rand_augment import RandAugment as RandAugment
 from .reader import Image as Image
