@@ -230,19 +230,53 @@ class Reader:
     def train(self, raw: Any) -> TrainSection | None:
         """How weights are learned, with what stands between the tasks."""
         kinds = {"balance": (registry.balancing, "fixed"), "surgery": (registry.surgery, "none")}
-        own = {part: value for part, value in raw.items() if part not in kinds} if isinstance(raw, dict) else raw
+        apart = {*kinds, "consistency"}
+        own = {part: value for part, value in raw.items() if part not in apart} if isinstance(raw, dict) else raw
         section = self.model(TrainSection, own, ("train",))
         given = raw if isinstance(raw, dict) else {}
+        consistency = self.consistency(given.get("consistency"))
         chosen = {
             part: self.choice(Choice, family, given.get(part), ("train", part), default)
             for part, (family, default) in kinds.items()
         }
         if section is None:
             return None
-        section = section.model_copy(update=chosen)
+        section = section.model_copy(update={**chosen, "consistency": consistency})
         for part, message in task_conflicts(section):
             self.problem(("train", part), message)
         return section
+
+    def consistency(self, raw: Any) -> tuple[Choice, ...]:
+        """What is learned from records without labels; each method is made once, to see whether its options fit."""
+        key: Key = ("train", "consistency")
+        if raw is None or raw == []:
+            return ()
+        if not isinstance(raw, list):
+            self.problem(key, f"must be a list of methods, but got {_short(raw)}")
+            return ()
+        tasks = self.data.get("tasks")
+        kinds = [
+            entry.get("kind")
+            for entry in (tasks.values() if isinstance(tasks, dict) else ())
+            if isinstance(entry, dict)
+        ]
+        known = [kind for kind in kinds if kind in registry.heads.kinds()]
+        classed = {str(kind): 1.0 for kind in known if registry.heads.get(kind).outcome == "probabilities"}
+        chosen = []
+        for place, entry in enumerate(raw):
+            found = self.choice(Choice, registry.consistency, entry, (*key, place))
+            if found is None:
+                continue
+            try:
+                if known and not any(at[: len(key)] == key for at in self.open):
+                    registry.consistency.build(found.kind, found.options, classed, 1)
+            except ConfigError as error:
+                self.problem((*key, place), str(error))
+            chosen.append(found)
+        if len({choice.options["ratio"] for choice in chosen}) > 1:
+            ratios = [choice.options["ratio"] for choice in chosen]
+            self.problem(key, f"methods share their batches, so that ratio must be one for all, but got {ratios}")
+        return tuple(chosen)
 
     def graph(self, section: Any, sensors: list[str]) -> Graph | None:
         """The fusion graph; operations that need no data are made once, to see whether they fit."""

@@ -51,6 +51,7 @@ def recipe_schema() -> Schema:
     defs["train"]["properties"] |= {
         "balance": _choice(defs, "balance", Choice, registry.balancing, kind_needed=False),
         "surgery": _choice(defs, "surgery", Choice, registry.surgery, kind_needed=False),
+        "consistency": {"type": "array", "items": _choice(defs, "consistency", Choice, registry.consistency)},
     }
     graph = {
         "type": "object",

@@ -65,11 +65,24 @@ def choice_model(base: type[ChoiceType], cls: type, where: str) -> type[ChoiceTy
     return model  # type: ignore[no-any-return]
 
 
+class LabelSection(Section):
+    """How few labels are pretended: the training records of every fold but some lose theirs."""
+
+    keep: int = Field(ge=1, description="how many training records, or groups of them, keep their labels")
+    by: Literal["record", "recording", "trial", "session", "subject"] = Field(
+        "record", description="what keeps or loses its labels as a whole; records are drawn by their classes' shares"
+    )
+    seed: int | None = Field(None, ge=0, description="of the draw (default: the recipe's seed)")
+
+
 class DataSection(Choice):
     """Where the records come from, and how they are divided."""
 
     split: SplitOptions = Field(
         default_factory=lambda: SplitOptions(kind="holdout"), description="how records are divided"
+    )
+    labels: LabelSection | None = Field(
+        None, description="hide the labels of all but a few training records (default: none is hidden)"
     )
     allow_leakage: str | None = Field(
         None, min_length=1, description="the reason why signal or a trial may be on both sides of the split"
@@ -160,6 +173,9 @@ class TrainSection(Section):
         allow_inf_nan=False,
         description="alpha of mixup, which trains on mixtures of two records and their labels; 0 means none",
     )
+    consistency: tuple[Choice, ...] = Field(
+        (), description="what is learned from records without labels beside the tasks; several are added up"
+    )
     balance: Choice | None = Field(None, description="how the tasks' losses are weighed (default: fixed)")
     surgery: Choice | None = Field(None, description="how the tasks' gradients are combined (default: none)")
     task_mode: Literal["joint", "random", "per_task_step"] = Field(
@@ -178,6 +194,12 @@ def task_conflicts(train: TrainSection) -> list[tuple[str, str]]:
     balance = "fixed" if train.balance is None else train.balance.kind
     surgery = "none" if train.surgery is None else train.surgery.kind
     found = []
+    if train.consistency and train.task_mode != "joint":
+        message = f"consistency belongs to no single task, but task_mode is {train.task_mode}"
+        found.append(("consistency", message))
+    if train.consistency and train.mixup:
+        message = f"consistency compares answers to the same record, but mixup={train.mixup:g} mixes records"
+        found.append(("consistency", message))
     if train.task_mode != "joint" and surgery != "none":
         message = f"surgery combines the gradients of one step, but task_mode is {train.task_mode}"
         found.append(("surgery", message))

@@ -18,17 +18,19 @@ from fusionkit.data.records import Records
 from fusionkit.fusion.model import FusionModel
 from fusionkit.heads.adversary import SUBJECT, SubjectAdversary
 from fusionkit.heads.task import Task
+from fusionkit.pretraining.consistency.consistency import Consistency
 from fusionkit.recipe.build import build_model
 from fusionkit.recipe.sections import Choice, Recipe
 from fusionkit.training.blending import Blending
 from fusionkit.training.device import pick_precision
 from fusionkit.training.engine import Engine, Settings
 from fusionkit.training.interruption import StopRequest
+from fusionkit.training.labels import labelled_rows
 from fusionkit.training.listener import Listener
 from fusionkit.training.material import Material
 from fusionkit.training.objective import TaskObjective
 from fusionkit.training.order import derive_seed, inner_parts
-from fusionkit.training.plan import Plan, RandomTaskPlan
+from fusionkit.training.plan import Plan, RandomTaskPlan, SemiSupervisedPlan
 from fusionkit.training.update import JointUpdate, PerTaskUpdate, SurgeryUpdate, Update
 from fusionkit.training.validation import Validation
 
@@ -100,6 +102,7 @@ def train_model(
         mixup=settings.mixup,
         balance=registry.balancing.build(balance.kind, balance.options, outcomes),
         adversary=adversary,
+        consistency=_consistency(job, model, steps),
     ).to(material.device)
     named = partial(_name_rows, material.study.records)
     validate = None
@@ -174,9 +177,29 @@ def _adversary(job: Job, model: FusionModel, steps: int, weight: float) -> tuple
     return target, made
 
 
+def _consistency(job: Job, model: FusionModel, steps: int) -> list[Consistency]:
+    """What is learned from records without labels; teachers copy the model as it is now."""
+    tasks = {
+        name: entry.weight for name, entry in job.recipe.tasks.items() if job.tasks[name].outcome == "probabilities"
+    }
+    made: list[Consistency] = []
+    for entry in job.recipe.train.consistency:
+        steps_in_all = steps * job.recipe.train.epochs
+        method = registry.consistency.build(entry.kind, entry.options, tasks, steps_in_all).to(job.material.device)
+        method.bind(model)
+        made.append(method)
+    return made
+
+
 def _plan(job: Job, steps: int) -> Plan | None:
-    """One random task a step, where the recipe wants that."""
-    if job.recipe.train.task_mode != "random":
+    """One random task a step, or labelled records beside others, where the recipe wants that."""
+    settings = job.recipe.train
+    if settings.task_mode != "random" and (settings.consistency or job.recipe.data.labels is not None):
+        known = labelled_rows({name: job.targets[name] for name in job.tasks}, job.train)
+        marked, other = torch.from_numpy(job.train[known]), torch.from_numpy(job.train[~known])
+        ratio = max((entry.options["ratio"] for entry in settings.consistency), default=0)
+        return SemiSupervisedPlan(marked, other, settings.batch, ratio, steps, job.seed)
+    if settings.task_mode != "random":
         return None
     labelled = {}
     for name in job.tasks:

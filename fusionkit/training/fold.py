@@ -18,6 +18,7 @@ from fusionkit.training.arm import Arm
 from fusionkit.training.checkpoint import load_tensors, save_tensors, write_atomically
 from fusionkit.training.fitting import Job, train_model
 from fusionkit.training.interruption import StopRequest
+from fusionkit.training.labels import hide_labels
 from fusionkit.training.listener import Listener
 from fusionkit.training.material import Material
 from fusionkit.training.order import derive_seed
@@ -68,7 +69,10 @@ def train_fold(
         return load_result(folder)
     began = time.monotonic()
     recipe = arm.recipe
-    tasks, targets = learn_tasks(recipe, material.study.records)
+    records = material.study.records
+    tasks, targets = learn_tasks(recipe, records)
+    with located(f"fold {number}"):
+        targets = hide_labels(recipe, records, tasks, targets, fold.train, number)
     seed = derive_seed(recipe.seed, arm.name, number)
     for name, task in tasks.items():
         with located(f"fold {number}"):

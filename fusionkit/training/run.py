@@ -123,7 +123,7 @@ def train(recipe: Recipe, *, resume: bool = False, fold: int | None = None, list
     if fold is not None and not 0 <= fold < len(split.folds):
         raise ConfigError(f"--fold must be one of 0 to {len(split.folds) - 1}, but got {fold}")
     chosen = range(len(split.folds)) if fold is None else [fold]
-    check_labels(recipe, records, split, chosen)
+    hidden = check_labels(recipe, records, split, chosen)
     device = pick_device(recipe.train.device)
     run = _resume(recipe) if resume else Run(agree_on(_begin(recipe).folder if leader else Path()))
     if recipe.train.threads:
@@ -140,7 +140,7 @@ def train(recipe: Recipe, *, resume: bool = False, fold: int | None = None, list
             notes = check_straddling(split, study, recipe.data.allow_leakage, smoothed_together(recipe, study))
         listener.say(f"run {run.folder}")
         material = Material(recipe, study, device, listener.prepare)
-        notes = [*split.notes(study.records), *notes, *material.notes]
+        notes = [*split.notes(study.records), *notes, *hidden, *material.notes]
         for note in notes:
             listener.say(f"note: {note}")
         if leader:
