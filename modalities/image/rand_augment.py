@@ -105,10 +105,10 @@ class RandAugment(WindowAugmentation):
             number = torch.where((draw[1] < self.chance) & chosen, number, len(self.among))
             size = 10 * draw[2] if self.magnitude is None else torch.full_like(draw[2], self.magnitude)
             size = (size / 10).to(values.dtype)
-            values = self.apply(values, number, size, torch.where(draw[3] < 0.5, -size, size))
+            values = self.change(values, number, size, torch.where(draw[3] < 0.5, -size, size))
         return stream._replace(values=values)
 
-    def apply(
+    def change(
         self,
         values: Float[Tensor, "batch 3 height width"],
         number: Int[Tensor, " batch"],

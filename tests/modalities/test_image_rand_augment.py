@@ -22,7 +22,8 @@ def seeded(seed=0) -> torch.Generator:
 
 
 def one(name: Operation, magnitude: float = 10.0, given: Window | None = None) -> torch.Tensor:
-    return RandAugment(operations=1, magnitude=magnitude, among=(name,))(given or images(), seeded()).values
+    changed: Window = RandAugment(operations=1, magnitude=magnitude, among=(name,))(given or images(), seeded())
+    return changed.values
 
 
 @pytest.mark.parametrize(
@@ -138,9 +139,9 @@ def test_rows_changed_by_themselves_are_what_the_whole_batch_gives() -> None:
     number = torch.arange(60) % 16
     size = torch.full((60,), 0.7)
     signed = torch.where(torch.arange(60) % 2 == 0, size, -size)
-    found = augment.apply(given, number, size, signed)
+    found = augment.change(given, number, size, signed)
     for row in range(60):
-        alone = augment.apply(given[row : row + 1], number[row : row + 1], size[:1], signed[row : row + 1])
+        alone = augment.change(given[row : row + 1], number[row : row + 1], size[:1], signed[row : row + 1])
         torch.testing.assert_close(found[row : row + 1], alone, atol=1e-6, rtol=0)
     assert torch.equal(found[number == 15], given[number == 15])
 
