@@ -17,6 +17,7 @@ from fusionkit.core.errors import FusionkitError
 
 VERBS = {
     "train": "Train a recipe and write a run folder.",
+    "pretrain": "Let encoders learn before any label is asked for.",
     "evaluate": "Score a run or a bundle on test records, or on other data.",
     "predict": "Answer for new data with a run or a bundle.",
     "export": "Make one file of a run that predicts without torch.",

@@ -264,5 +264,17 @@ consistency = Registry("consistency", "fusionkit.pretraining.consistency")
 sources = Registry("sources", "fusionkit.data.sources")
 families: dict[str, Registry] = {
     registry.family: registry
-    for registry in (modalities, fusion, encoders, heads, losses, balancing, surgery, augment, objectives, consistency, sources)
+    for registry in (
+        modalities,
+        fusion,
+        encoders,
+        heads,
+        losses,
+        balancing,
+        surgery,
+        augment,
+        objectives,
+        consistency,
+        sources,
+    )
 }

@@ -145,9 +145,7 @@ class FusionModel(nn.Module):
         """
         training = self.training
         self.eval()
-        for name in self.standardise:
-            passing = (self._raw_features(name, batch.inputs[name]) for batch in batches())
-            cast(Standardise, self.standardise[name]).fit(passing)
+        self.fit_standardise(batches)
         for node in self.graph.nodes:
             operation = self.operations[node.name] if node.name in self.operations else None  # noqa: SIM401 - has no get
             if isinstance(operation, Fittable):
@@ -158,6 +156,13 @@ class FusionModel(nn.Module):
                         merge.fit(partial(self._training_batches, node, task, batches), generator)
         self.zero_grad()  # what trained inside leaves none for the first step
         self.train(training)
+
+    @torch.no_grad()
+    def fit_standardise(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """Fit the scalers alone, with training records."""
+        for name in self.standardise:
+            passing = (self._raw_features(name, batch.inputs[name]) for batch in batches())
+            cast(Standardise, self.standardise[name]).fit(passing)
 
     def look(self, inputs: Mapping[str, Window | Features], generator: torch.Generator | None = None) -> "Pass":
         """Features, streams and readouts of one batch, computed when they are asked for; no sensor is dropped.

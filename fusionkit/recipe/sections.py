@@ -1,5 +1,6 @@
 """The sections of a recipe. Component options come from the registry; what stands here belongs to the place."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -211,6 +212,62 @@ def task_conflicts(train: TrainSection) -> list[tuple[str, str]]:
     return found
 
 
+class ObjectiveEntry(Choice):
+    """One objective of a pretraining stage."""
+
+    weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="share of its loss in the sum")
+
+
+class StageSection(Section):
+    """One stage of pretraining: what encoders learn from training records before any label is looked at.
+
+    Device, precision, threads and the time between checkpoints are those of ``train``.
+    """
+
+    objectives: tuple[ObjectiveEntry, ...] = Field(min_length=1, description="what is minimised, with weights")
+    encoders: tuple[str, ...] = Field((), description="sensors whose encoders are trained (default: all)")
+    epochs: int = Field(20, ge=1, description="passes over the training records")
+    batch: int = Field(64, ge=1, description="records in a step")
+    lr: float = Field(1e-3, gt=0, allow_inf_nan=False, description="largest learning rate, after warm-up")
+    weight_decay: float = Field(0.05, ge=0, allow_inf_nan=False, description="decoupled decay of the weights")
+    warmup: float = Field(0.1, ge=0, le=1, description="share of the steps in which the rate rises")
+    clip: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 means no clipping")
+
+
+FREEZE = re.compile(r"none|encoders|until\((\d+)\)")
+
+
+def _freeze(text: str) -> str:
+    found = FREEZE.fullmatch(text)
+    if not found or found[1] == "0":
+        raise ValueError("must be none, encoders or until(N) with N of 1 or more epochs")
+    return text
+
+
+class InitSection(Section):
+    """Where encoders come from that do not begin with random weights, and how training treats them."""
+
+    from_: str | None = Field(
+        None, alias="from", min_length=1, description="folder of a run whose encoders are taken, fold by fold"
+    )
+    freeze: Annotated[str, AfterValidator(_freeze)] = Field(
+        "none", description="none, encoders (they never train), or until(N): they train from epoch N on, counted from 0"
+    )
+    lr_scale: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="factor on the learning rate of encoders that were trained before"
+    )
+    transductive: str | None = Field(
+        None, min_length=1, description="the reason why the other run may have seen records that this one tests on"
+    )
+
+    @property
+    def frozen_epochs(self) -> float:
+        """How many epochs encoders stay as they are: infinitely many where they never train."""
+        found = FREEZE.fullmatch(self.freeze)
+        assert found is not None
+        return float(found[1]) if found[1] else {"none": 0.0, "encoders": math.inf}[self.freeze]
+
+
 class ExportSection(Section):
     """How the bundle is made."""
 
@@ -232,6 +289,7 @@ class Recipe:
     Attributes:
         fusion: the section as it was read; ``graph`` is what it means.
         augment: augmentations by sensor, in order.
+        pretrain: stages, in order; none where encoders begin with random weights or those of another run.
         expect: scores that a slow test holds the recipe to, by task.
         file: how the recipe was called when it was read; not part of what it says, nor is
         open: keys that still hold ``???``, which the command line must give.
@@ -247,6 +305,8 @@ class Recipe:
     tasks: Mapping[str, TaskEntry]
     heads: HeadsSection
     augment: Mapping[str, tuple[Choice, ...]]
+    pretrain: tuple[StageSection, ...]
+    init: InitSection
     train: TrainSection
     export: ExportSection
     run: RunSection
@@ -280,7 +340,8 @@ def plain(value: Any) -> Any:
 
 def _dump(value: BaseModel) -> dict[str, Any]:
     models = type(value).model_fields
-    nested = {name: plain(getattr(value, name)) for name in models if isinstance(getattr(value, name), BaseModel)}
+    parts = {name: getattr(value, name) for name in models}
+    nested = {name: plain(part) for name, part in parts.items() if _holds_models(part)}
     flat = value.model_dump(mode="json", exclude=set(nested))
     dumped: dict[str, Any] = {}
     for name, field_ in models.items():
@@ -288,6 +349,11 @@ def _dump(value: BaseModel) -> dict[str, Any]:
         if part is not None or field_.get_default(call_default_factory=True, validated_data={}) is not None:
             dumped[field_.alias or name] = part
     return dumped
+
+
+def _holds_models(value: Any) -> bool:
+    """Whether it is a model, or several: those know the options of their kind, which their place does not."""
+    return isinstance(value, BaseModel) or (isinstance(value, tuple) and any(isinstance(it, BaseModel) for it in value))
 
 
 def _resolve_graph(graph: Graph, short: bool) -> dict[str, Any]:

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fusionkit.core import registry
 from fusionkit.core.errors import DataError
 from fusionkit.core.modality import Array, Modality
 from fusionkit.data.loading import Loader
-from fusionkit.data.records import Records
 from fusionkit.fusion.model import FusionModel
 from fusionkit.heads.adversary import SUBJECT, SubjectAdversary
 from fusionkit.heads.task import Task
@@ -31,6 +29,8 @@ from fusionkit.training.material import Material
 from fusionkit.training.objective import TaskObjective
 from fusionkit.training.order import derive_seed, inner_parts
 from fusionkit.training.plan import Plan, RandomTaskPlan, SemiSupervisedPlan
+from fusionkit.training.records import name_rows
+from fusionkit.training.start import Start, hold_back
 from fusionkit.training.update import JointUpdate, PerTaskUpdate, SurgeryUpdate, Update
 from fusionkit.training.validation import Validation
 
@@ -49,6 +49,7 @@ class Job:
         validation: rows that choose the epoch; none takes the last.
         folder: where checkpoints go.
         seed: of weights and order.
+        start: encoders that were trained before; None where all begin with random weights.
     """
 
     recipe: Recipe
@@ -60,6 +61,7 @@ class Job:
     validation: Array
     folder: Path
     seed: int
+    start: Start | None = None
 
 
 def train_model(
@@ -80,6 +82,7 @@ def train_model(
     recipe, material, settings = job.recipe, job.material, job.recipe.train
     torch.manual_seed(derive_seed("weights", job.seed))
     model = build_model(recipe, job.modalities, material.stored, job.tasks).to(material.device)
+    held = None if job.start is None else hold_back(model, job.start.take(model), recipe.init)
     part = _blending_part(job, model)
     if model.blended is not None and model.blended[1].online:
         job = replace(job, train=np.setdiff1d(job.train, part))
@@ -103,8 +106,9 @@ def train_model(
         balance=registry.balancing.build(balance.kind, balance.options, outcomes),
         adversary=adversary,
         consistency=_consistency(job, model, steps),
+        held=held,
     ).to(material.device)
-    named = partial(_name_rows, material.study.records)
+    named = partial(name_rows, material.study.records)
     validate = None
     if len(job.validation):
         validate = Validation(objective, loader, job.validation, targets, settings.monitor, named)
@@ -216,7 +220,3 @@ def _update(recipe: Recipe) -> Callable[..., Update]:
     if chosen is not None and chosen.kind != "none":
         return partial(SurgeryUpdate, surgery=registry.surgery.build(chosen.kind, chosen.options))
     return JointUpdate
-
-
-def _name_rows(records: Records, rows: Tensor) -> str:
-    return ", ".join(records.id[row] for row in rows[:8].tolist()) + (", ..." if len(rows) > 8 else "")

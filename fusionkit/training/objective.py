@@ -19,6 +19,7 @@ from fusionkit.losses.balancing.balance import Balance
 from fusionkit.losses.balancing.fixed import Fixed
 from fusionkit.pretraining.consistency.answers import Answers
 from fusionkit.pretraining.consistency.consistency import Consistency
+from fusionkit.training.start import HeldBack
 from fusionkit.training.update import Terms
 
 
@@ -42,6 +43,7 @@ class TaskObjective(nn.Module):
         balance: weighs the tasks' losses in training; by default `Fixed`.
         adversary: guesses the subject, named by the target `SUBJECT`.
         consistency: what is learned beside the tasks from records without labels.
+        held: parts that were trained before; None where all begin with random weights.
     """
 
     task_weights: Tensor
@@ -56,9 +58,11 @@ class TaskObjective(nn.Module):
         balance: Balance | None = None,
         adversary: SubjectAdversary | None = None,
         consistency: Sequence[Consistency] = (),
+        held: HeldBack | None = None,
     ) -> None:
         super().__init__()
         self.model = model
+        self.held = held
         self.tasks = dict(tasks)
         self.weights = dict(weights)
         self.mixup = mixup
@@ -182,6 +186,15 @@ class TaskObjective(nn.Module):
         for part, own in output.branches.items() if merged else ():
             share = 1 / len(output.branches)
             yield share, _loss(task, own[name].float(), target, mixture, output.seen[part])
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Hear that an epoch begins: parts that were trained before are frozen or free."""
+        if self.held is not None:
+            self.held.begin_epoch(epoch)
+
+    def scales(self) -> dict[int, float]:
+        """Factor on the learning rate of some parameters, by their ids."""
+        return {} if self.held is None else self.held.scales()
 
     def settle(self) -> None:
         """Hear that the optimiser made its step."""

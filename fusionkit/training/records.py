@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from torch import Tensor
+
 from fusionkit.core import registry
 from fusionkit.core.errors import located
 from fusionkit.core.modality import Array, Modality
@@ -101,3 +103,8 @@ def check_labels(recipe: Recipe, records: Records, split: Split, folds: Iterable
             for name, task in tasks.items():
                 task.fit(left[name][train], name)
     return label_notes(recipe, split, kept, kept)
+
+
+def name_rows(records: Records, rows: Tensor) -> str:
+    """Some rows by the names of their records, for messages."""
+    return ", ".join(records.id[row] for row in rows[:8].tolist()) + (", ..." if len(rows) > 8 else "")
