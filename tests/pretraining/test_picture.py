@@ -38,8 +38,8 @@ def test_tokens_of_the_unchanged_image_are_the_sensors_own(stage, kind):
 def test_a_piece_on_whole_pixels_is_a_slice_and_the_whole_is_the_image():
     image = torch.rand(2, 3, 8, 12)
     zero = torch.zeros(2)
-    torch.testing.assert_close(crop(image, zero, zero, 8, 12), image)
-    piece = crop(image, torch.tensor([2.0, 4.0]), torch.tensor([6.0, 0.0]), 4, 6)
+    torch.testing.assert_close(crop(image, zero, zero, 8.0, 12.0), image)
+    piece = crop(image, torch.tensor([2.0, 4.0]), torch.tensor([6.0, 0.0]), 4.0, 6.0)
     small = torch.nn.functional.interpolate(
         torch.stack([image[0, :, 2:6, 6:], image[1, :, 4:, :6]]), (8, 12), mode="bilinear"
     )
