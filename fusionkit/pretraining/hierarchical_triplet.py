@@ -8,11 +8,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fusionkit.augment.augmentation import uniform
+from fusionkit.core.errors import ConfigError
 from fusionkit.core.registry import objectives
 from fusionkit.pretraining.class_tree import grow
 from fusionkit.pretraining.identity import class_task
 from fusionkit.pretraining.metric import Embedded, MetricObjective, distances
-from fusionkit.pretraining.objective import Given
+from fusionkit.pretraining.objective import Given, Looks
 
 
 def hierarchical_triplet(
@@ -101,7 +102,7 @@ class HierarchicalTriplet(MetricObjective):
         given: what the builder knows.
 
     Raises:
-        ConfigError: no task has classes, or the named one has none.
+        ConfigError: no task has classes, or the named one has none, or several a record.
 
     Reference:
         Ge et al., "Deep Metric Learning with Hierarchical Triplet Loss", ECCV 2018.
@@ -123,6 +124,13 @@ class HierarchicalTriplet(MetricObjective):
         self.levels, self.margin, self.neighbours = levels, margin, neighbours
         classes = given.classes[named]
         self.trees = nn.ModuleDict({name: ClassMargins(classes, out, margin) for name in given.sensors})
+
+    def forward(self, looks: Looks, generator: torch.Generator) -> Float[Tensor, ""]:
+        """The loss of one batch."""
+        assert self.task is not None
+        if self.task in looks.batch.targets and looks.batch.targets[self.task].ndim > 1:
+            raise ConfigError(f"hierarchical_triplet: a record must have one class, but {self.task} has several labels")
+        return super().forward(looks, generator)
 
     def compare(self, sensor: str, embedded: Embedded, generator: torch.Generator) -> Float[Tensor, ""]:
         """The loss of one sensor."""

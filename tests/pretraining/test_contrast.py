@@ -224,3 +224,11 @@ def test_objectives_that_need_classes_say_so() -> None:
     for kind in ("supcon", "triplet", "contrastive", "hierarchical_triplet"):
         with pytest.raises(UnknownNameError, match="no task with classes named 'mood'; known: "):
             registry.objectives.build(kind, {"task": "mood"}, some)
+
+
+def test_a_tree_of_classes_refuses_several_labels_a_record() -> None:
+    model, objective = make("hierarchical_triplet", {})
+    batch = make_batch()
+    batch.targets["class"] = torch.zeros(12, 3)
+    with pytest.raises(ConfigError, match="a record must have one class, but class has several labels"):
+        loss_of(model, objective, batch)
