@@ -1,9 +1,10 @@
 """What a wrong guess among some answers costs, over what counts."""
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
+
+from fusionkit.pretraining.metric import mean_where
 
 
 def guess_loss(
@@ -14,5 +15,4 @@ def guess_loss(
     Equal logits of four answers give log 4 = 1.3863. What does not count gets no gradient.
     """
     loss = F.cross_entropy(logits.float().flatten(0, -2), right.flatten(), reduction="none")
-    counted = counts.flatten()
-    return torch.where(counted, loss, torch.zeros_like(loss)).sum() / counted.sum().clamp_min(1)
+    return mean_where(loss, counts.flatten())

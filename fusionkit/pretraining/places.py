@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from fusionkit.augment.augmentation import uniform
 from fusionkit.core.errors import ConfigError
 from fusionkit.core.levels import Features, Window, scrub, scrub_window
+from fusionkit.pretraining.metric import mean_where
 from fusionkit.pretraining.objective import Given
 from fusionkit.pretraining.picture import Picture, picture_of
 
@@ -170,5 +171,4 @@ def hidden_error(
 
     Predicted 0 where a hidden place holds 2 costs 4, whatever is predicted elsewhere.
     """
-    error = (predicted.float() - target.float()).square().mean(3)
-    return torch.where(hidden, error, torch.zeros_like(error)).sum() / hidden.sum().clamp_min(1)
+    return mean_where((predicted.float() - target.float()).square().mean(3), hidden)
