@@ -261,6 +261,7 @@ surgery = Registry("surgery", "fusionkit.losses.balancing")
 augment = Registry("augment", "fusionkit.augment")
 objectives = Registry("objectives", "fusionkit.pretraining")
 consistency = Registry("consistency", "fusionkit.pretraining.consistency")
+buffers = Registry("buffers", "fusionkit.pretraining.replay")
 sources = Registry("sources", "fusionkit.data.sources")
 families: dict[str, Registry] = {
     registry.family: registry
@@ -275,6 +276,7 @@ families: dict[str, Registry] = {
         augment,
         objectives,
         consistency,
+        buffers,
         sources,
     )
 }

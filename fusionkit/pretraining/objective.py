@@ -67,6 +67,10 @@ class Looks:
             self._views[number] = self.model.look(self.batch.inputs, self.generator)
         return self._views[number]
 
+    def known(self) -> Pass:
+        """A look that was computed already, where there is one: an augmented one, else the batch as it is."""
+        return next(iter(self._views.values()), None) or self.clean
+
     def present(self, sensor: str) -> Bool[Tensor, " batch"]:
         """Which records have a sensor."""
         return self.batch.inputs[sensor].present

@@ -29,6 +29,7 @@ from fusionkit.recipe.sections import (
     Recipe,
     RunSection,
     StageSection,
+    StreamEntry,
     TaskEntry,
     TrainSection,
     choice_model,
@@ -368,10 +369,17 @@ class Reader:
             for place, entry in enumerate(entries)
         ]
         objectives = tuple(objective for objective in chosen if objective is not None)
-        own = {name: value for name, value in raw.items() if name != "objectives"}
-        found = self.model(_StageAlone, own, key)
+        own = {name: value for name, value in raw.items() if name not in ("objectives", "stream")}
+        found, stream = self.model(_StageAlone, own, key), None
+        if raw.get("stream") is not None:
+            stream = self.choice(StreamEntry, registry.buffers, raw["stream"], (*key, "stream"))
+            if stream is None:
+                return None
         if found is None or len(objectives) < len(entries):
             return None
+        if stream is not None and found.epochs != 1:
+            what = f"the records of a stream come once, so that epochs must be 1, but got {found.epochs}"
+            self.problem((*key, "epochs" if "epochs" in raw else "stream"), what)
         for name in found.encoders:
             if name not in sensors:
                 what = f"no sensor named {name!r}{did_you_mean(name, sensors)}; known: {sorted(sensors)}"
@@ -383,7 +391,8 @@ class Reader:
         if not known:
             self.problem(key, "a sensor must have an encoder of its own, but early nodes join all features before")
         encoders = [name for name in known if not found.encoders or name in found.encoders]
-        return StageSection(**{**found.model_dump(), "objectives": objectives, "encoders": tuple(encoders)})
+        made = {"objectives": objectives, "encoders": tuple(encoders), "stream": stream}
+        return StageSection(**{**found.model_dump(), **made})
 
     def init(self, raw: Any, pretrains: bool) -> InitSection | None:
         """Where encoders come from, and how training treats them."""

@@ -19,6 +19,7 @@ from fusionkit.recipe.sections import (
     ObjectiveEntry,
     RunSection,
     StageSection,
+    StreamEntry,
     TaskEntry,
     TrainSection,
     choice_model,
@@ -59,6 +60,7 @@ def recipe_schema() -> Schema:
     stage = _model(defs, "pretrain", StageSection)
     objective = _choice(defs, "objectives", ObjectiveEntry, registry.objectives)
     defs["pretrain"]["properties"]["objectives"] = {"type": "array", "items": objective, "minItems": 1}
+    defs["pretrain"]["properties"]["stream"] = _choice(defs, "buffers", StreamEntry, registry.buffers)
     graph = {
         "type": "object",
         "properties": {"dim": {"type": "integer", "minimum": 1, "default": 64}, "graph": _entries(node)},

@@ -218,6 +218,13 @@ class ObjectiveEntry(Choice):
     weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="share of its loss in the sum")
 
 
+class StreamEntry(Choice):
+    """Records come once, in the order of the study; steps draw from a replay buffer, which ``kind`` names."""
+
+    size: int = Field(256, ge=1, description="most records that the buffer keeps")
+    updates: int = Field(4, ge=1, description="steps for every batch of new records")
+
+
 class StageSection(Section):
     """One stage of pretraining: what encoders learn from training records before any label is looked at.
 
@@ -232,6 +239,7 @@ class StageSection(Section):
     weight_decay: float = Field(0.05, ge=0, allow_inf_nan=False, description="decoupled decay of the weights")
     warmup: float = Field(0.1, ge=0, le=1, description="share of the steps in which the rate rises")
     clip: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 means no clipping")
+    stream: StreamEntry | None = Field(None, description="records come once, in the order of the study")
 
 
 FREEZE = re.compile(r"none|encoders|until\((\d+)\)")

@@ -60,7 +60,8 @@ class Engine:
         on_epoch: called with what the history says of each epoch.
         stop: a request to save and leave.
         name_rows: names of rows, for messages.
-        plan: the steps of every epoch; by default all rows once, in an order that the seed gives.
+        plan: the steps of every epoch, as many as its ``steps`` says where it has such; by default all rows once, in an
+            order that the seed gives.
         update: makes one step of training; by default one of the whole loss.
         before_epoch: called with the number of every epoch that begins; a resumed one was heard of already.
 
@@ -115,7 +116,7 @@ class Engine:
                 f"surgery.kind=none, task_mode=joint and a balance without norms of gradients"
             )
         self.generator = torch.Generator(device)
-        self.steps = max(1, math.ceil(len(rows) / settings.batch))
+        self.steps: int = getattr(plan, "steps", max(1, math.ceil(len(rows) / settings.batch)))
         self.history: list[dict[str, float]] = []
         self.best, self.best_epoch, self.finished = math.inf, -1, False
         self._epoch, self._step = 0, 0

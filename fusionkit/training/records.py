@@ -106,5 +106,7 @@ def check_labels(recipe: Recipe, records: Records, split: Split, folds: Iterable
 
 
 def name_rows(records: Records, rows: Tensor) -> str:
-    """Some rows by the names of their records, for messages."""
+    """Some rows by the names of their records, for messages; a step without new ones drew from a replay buffer."""
+    if not len(rows):
+        return "drawn from the buffer"
     return ", ".join(records.id[row] for row in rows[:8].tolist()) + (", ..." if len(rows) > 8 else "")

@@ -29,7 +29,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fusionkit.core import registry
-from fusionkit.core.errors import DataError, located
+from fusionkit.core.errors import ConfigError, DataError, located
 from fusionkit.core.levels import Batch, WindowShape
 from fusionkit.core.modality import Array, Modality
 from fusionkit.core.recording import Stored
@@ -39,6 +39,7 @@ from fusionkit.encoders.encoder import Encoder
 from fusionkit.fusion.model import FusionModel
 from fusionkit.pretraining.collapse import COLLAPSED, alignment, spread, uniformity
 from fusionkit.pretraining.objective import Given, Looks, PretrainingObjective
+from fusionkit.pretraining.replay.buffer import ReplayBuffer
 from fusionkit.recipe.build import build_model, build_tasks, window_shape
 from fusionkit.recipe.sections import Recipe, StageSection
 from fusionkit.training.checkpoint import save_tensors
@@ -51,9 +52,10 @@ from fusionkit.training.labels import hide_labels
 from fusionkit.training.listener import Listener
 from fusionkit.training.material import Material
 from fusionkit.training.order import derive_seed
-from fusionkit.training.parallel import is_leader, wait
+from fusionkit.training.parallel import is_leader, processes, wait
 from fusionkit.training.records import name_rows
 from fusionkit.training.start import ENCODERS, PRETRAINED, Start, encoder_tensors, read_pretrained
+from fusionkit.training.stream import Load, ReplayLoader, StreamPlan
 
 MEASURED = 512
 """Most training records by which collapse is measured."""
@@ -69,6 +71,7 @@ class StageObjective(nn.Module):
         objectives: by name.
         weights: of each objective.
         sensors: whose encoders train, with front ends that can.
+        buffer: keeps records, where they come as a stream.
     """
 
     sums: Float[Tensor, " objective"]
@@ -80,9 +83,12 @@ class StageObjective(nn.Module):
         objectives: Mapping[str, PretrainingObjective],
         weights: Sequence[float],
         sensors: Sequence[str],
+        buffer: ReplayBuffer | None = None,
     ) -> None:
         super().__init__()
         self.model = model
+        self.buffer = buffer
+        self.replay: ReplayLoader | None = None
         self.names = list(objectives)
         self.objectives = nn.ModuleList(objectives.values())
         self.weights = list(weights)
@@ -110,9 +116,17 @@ class StageObjective(nn.Module):
         """The loss of one batch."""
         looks = Looks(self.model, batch, generator)
         losses = torch.stack([objective(looks, generator).float() for objective in self._objectives()])
+        if self.replay is not None:
+            self.replay.refresh(looks.known)
         self.sums += losses.detach()
         self.steps += 1
         return (losses * losses.new_tensor(self.weights)).sum()
+
+    def stream(self, load: Load, batch: int, sensors: Sequence[str]) -> Load:
+        """Draw batches from the buffer, if there is one; else just load them."""
+        if self.buffer is not None:
+            self.replay = ReplayLoader(load, self.buffer, batch, self.model, sensors)
+        return self.replay or load
 
     def settle(self) -> None:
         """Hear that the optimiser made its step."""
@@ -213,7 +227,10 @@ def pretrain_fold(
     history: list[Mapping[str, float]] = []
     for place, stage in enumerate(recipe.pretrain):
         called = PRETRAINED if len(recipe.pretrain) == 1 else f"{PRETRAINED} {place + 1}/{len(recipe.pretrain)}"
-        steps = max(1, math.ceil(len(rows) / stage.batch))
+        plan, steps = None, max(1, math.ceil(len(rows) / stage.batch))
+        if stage.stream is not None:
+            plan = StreamPlan(torch.from_numpy(rows), stage.batch, stage.stream.updates)
+            steps = plan.steps
         listener.begin(called, number, len(split.folds), stage.epochs)
         torch.manual_seed(derive_seed("objectives", seed, place))
         with located(f"pretrain.{place}"):
@@ -221,7 +238,7 @@ def pretrain_fold(
         objective.bind()
         engine = Engine(
             objective,
-            loader.batch,
+            objective.stream(loader.batch, stage.batch, stage.encoders),
             torch.from_numpy(rows),
             _settings(recipe, stage, material.device),
             seed=derive_seed("stage", seed, place),
@@ -232,6 +249,7 @@ def pretrain_fold(
             on_epoch=listener.epoch,
             stop=stop,
             name_rows=partial(name_rows, material.study.records),
+            plan=plan,
         )
         engine.run()
         loaded, spent = loaded + engine.records, spent + engine.seconds
@@ -278,7 +296,14 @@ def _objective(stage: StageSection, model: FusionModel, given: Given) -> StageOb
         name = f"{entry.kind}_{place}" if entry.kind in made else entry.kind
         with located(f"objectives.{place}"):
             made[name] = registry.objectives.build(entry.kind, entry.options, given)
-    return StageObjective(model, made, [entry.weight for entry in stage.objectives], stage.encoders)
+    buffer = None
+    if stage.stream is not None:
+        chosen, width = stage.stream, len(stage.encoders) * given.dim
+        with located("stream"):
+            if processes() > 1:
+                raise ConfigError(f"one process must train on a stream, but {processes()} do")
+            buffer = registry.buffers.build(chosen.kind, chosen.options, chosen.size, width)
+    return StageObjective(model, made, [entry.weight for entry in stage.objectives], stage.encoders, buffer)
 
 
 def _given(
