@@ -115,7 +115,10 @@ class FusionModel(nn.Module):
             kept = drop_modalities({k: v.present for k, v in levels.items()}, self.modality_dropout, generator)
             levels = {name: level._replace(present=kept[name]) for name, level in levels.items()}
         levels = {name: self._window(name, level, generator) for name, level in levels.items()}
-        passing = Pass(self, levels, generator)
+        return self.answer(Pass(self, levels, generator))
+
+    def answer(self, passing: "Pass") -> Output:
+        """Answer every task for a batch on its way, from whatever of it is computed already."""
         decisions: dict[str, Tensor] = {}
         branches: dict[str, dict[str, Tensor]] = {}
         for node in self.graph.nodes:
@@ -130,7 +133,7 @@ class FusionModel(nn.Module):
                     decisions[task] = rule(stacked, seen)
         for name, heads in self.heads.items():
             decisions.update(heads(passing.readout(name)))
-        auxiliary = next(iter(levels.values())).values.new_zeros((), dtype=torch.float32)
+        auxiliary = next(iter(passing.levels.values())).values.new_zeros((), dtype=torch.float32)
         for added in passing.auxiliary:
             auxiliary = auxiliary + added
         seen_by = {name: passing.stream(name).present for name in branches} | passing.seen

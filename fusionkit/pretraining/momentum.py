@@ -17,7 +17,7 @@ def encoding_copy(model: FusionModel) -> FusionModel:
 
 
 @torch.no_grad()
-def follow(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
+def follow(slow: nn.Module, fast: nn.Module, momentum: float | torch.Tensor) -> None:
     r"""Move each parameter of a copy, :math:`k \leftarrow m k + (1 - m) q`; buffers become those of ``fast``.
 
     At momentum 0.9, a 1 that follows a 2 becomes 1.1.
