@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fusionkit.evaluation.intervals import Interval
+from fusionkit.evaluation.probing import Probed
 from fusionkit.evaluation.summary import Summary
 
 
@@ -31,6 +32,21 @@ def print_intervals(screen: Console, scores: Mapping[str, Mapping[str, Interval]
     for task, found in scores.items():
         for metric, interval in found.items():
             table.add_row(task, metric.replace("_", " "), _said(interval))
+    screen.print(table)
+
+
+def print_probe(screen: Console, probed: Probed) -> None:
+    """Every measure of a run's encoders beside the same encoders untrained."""
+    title = f"{probed.weights} encoders on held-out records, 95 % over {probed.by}s"
+    table = Table(title=title, title_justify="left")
+    for column in ("task", "sensor", "measure", "of"):
+        table.add_column(column)
+    for column in ("records", probed.weights, "untrained"):
+        table.add_column(column, justify="right")
+    for one in probed.measured:
+        metric = one.metric.replace("_", " ")
+        numbers = (str(one.records), _said(one.learned), _said(one.untrained))
+        table.add_row(one.task, one.sensor, one.measure, metric, *numbers)
     screen.print(table)
 
 

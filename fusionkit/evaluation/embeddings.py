@@ -27,7 +27,7 @@ class Embedding(NamedTuple):
 class Nearest(NamedTuple):
     """Neighbours of each query, the nearest first."""
 
-    index: Int[np.ndarray, "query neighbour"]
+    rows: Int[np.ndarray, "query neighbour"]
     cosine: Float[np.ndarray, "query neighbour"]
 
 
@@ -92,7 +92,7 @@ def recall_at(
         others: of those who may be neighbours.
         count: K.
     """
-    return np.asarray((others[found.index[:, :count]] == labels[:, None]).any(1))
+    return np.asarray((others[found.rows[:, :count]] == labels[:, None]).any(1))
 
 
 def vote(
@@ -112,7 +112,7 @@ def vote(
         Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", CVPR 2018.
     """
     weight = np.exp((found.cosine - found.cosine.max(1, keepdims=True)) / temperature)
-    one_hot = np.eye(classes)[others[found.index]]
+    one_hot = np.eye(classes)[others[found.rows]]
     return np.asarray((weight[..., None] * one_hot).sum(1) / weight.sum(1, keepdims=True))
 
 

@@ -31,7 +31,7 @@ def made(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 def test_recall_hand_values() -> None:
     labels = np.array([0, 1, 0, 1])
     found = nearest(circle(0, 10, 50, 55), None, 3)
-    assert found.index[:, 0].tolist() == [1, 0, 3, 2]
+    assert found.rows[:, 0].tolist() == [1, 0, 3, 2]
     assert recall_at(found, labels, labels, 1).mean() == 0
     assert recall_at(found, labels, labels, 2).tolist() == [True, False, False, True]
     assert recall_at(found, labels, labels, 3).mean() == 1
@@ -50,9 +50,9 @@ def test_neighbours_equal_those_of_scikit_learn_in_any_number_of_parts(monkeypat
     weigh = KNeighborsClassifier(7, metric="cosine", weights=lambda distance: np.exp((1 - distance) / 0.07))
     theirs = weigh.fit(train, labels)
     index = theirs.kneighbors(test, return_distance=False)
-    assert np.array_equal(found.index, index)
+    assert np.array_equal(found.rows, index)
     np.testing.assert_allclose(vote(found, labels, 3), theirs.predict_proba(test), atol=1e-9)
-    among = nearest(train, None, 4).index
+    among = nearest(train, None, 4).rows
     assert np.array_equal(among, theirs.kneighbors(train, 5, return_distance=False)[:, 1:])
 
 
@@ -61,7 +61,7 @@ def test_recall_equals_a_naive_loop() -> None:
     cosine = (test / np.linalg.norm(test, axis=1)[:, None]) @ (train / np.linalg.norm(train, axis=1)[:, None]).T
     hits = [asked[i] in labels[np.argsort(-cosine[i])[:2]] for i in range(len(test))]
     assert recall_at(nearest(test, train, 5), asked, labels, 2).tolist() == hits
-    assert nearest(test, train[:3], 5).index.shape == (25, 3)
+    assert nearest(test, train[:3], 5).rows.shape == (25, 3)
 
 
 def test_recall_equals_a_public_implementation() -> None:
@@ -71,7 +71,7 @@ def test_recall_equals_a_public_implementation() -> None:
 
     def knn(query, k, reference, ref_includes_query=False):
         found = nearest(query.numpy(), reference.numpy(), k)
-        return torch.from_numpy(1 - found.cosine), torch.from_numpy(found.index)
+        return torch.from_numpy(1 - found.cosine), torch.from_numpy(found.rows)
 
     theirs = calculators.AccuracyCalculator(include=("precision_at_1",), k=1, knn_func=knn).get_accuracy(
         *(torch.from_numpy(part) for part in (test, asked, train, labels))
