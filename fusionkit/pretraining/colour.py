@@ -37,7 +37,8 @@ def colour_bins() -> Float[Tensor, "bin 2"]:
     """Centres of the bins that hold a colour of sRGB: 261 (the paper counts 313, some of them beside its edge)."""
     level = torch.linspace(0, 1, 65, dtype=torch.float64)
     cube = torch.cartesian_prod(level, level, level).T[None, :, :, None]
-    return (lab(cube)[0, 1:, :, 0].T / STEP).round().unique(dim=0).float() * STEP
+    bins: Tensor = torch.unique((lab(cube)[0, 1:, :, 0].T / STEP).round(), dim=0)
+    return bins.float() * STEP
 
 
 def share_colour(hue: Float[Tensor, "*place 2"], bins: Float[Tensor, "bin 2"]) -> Float[Tensor, "*place bin"]:
