@@ -62,16 +62,19 @@ class PlaceDecoder(nn.Module):
         self.blocks = nn.ModuleList(ReadingBlock(dim, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, tokens: Tokens, grid: tuple[int, int]) -> Float[Tensor, "batch place dim"]:
+    def forward(
+        self, tokens: Tokens, grid: tuple[int, int], where: Float[Tensor, "token dim"] | None = None
+    ) -> Float[Tensor, "batch place dim"]:
         """Read one batch.
 
         Args:
             tokens: of what the encoder was shown.
             grid: rows and columns of the places; one row for what is no picture.
+            where: codes of the tokens; None takes them to cover the grid evenly (see `token_codes`).
         """
         clean = scrub(tokens)
         codes = place_codes(grid, clean.values)
-        where = token_codes(codes, grid, clean.values.shape[1])
+        where = token_codes(codes, grid, clean.values.shape[1]) if where is None else where
         places = (self.place + codes).expand(len(clean.present), -1, -1)
         for block in self.blocks:
             places = block(places, where, clean)
