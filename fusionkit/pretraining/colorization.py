@@ -71,7 +71,7 @@ class Colorization(PretrainingObjective):
     nearest bins, and a square is weighted by how rare its bin is (see `rarity`; here among the images seen so far, in
     the paper in the training set, smoothed). The predictions are read out of the tokens by `PlaceDecoder`, where the
     paper's network keeps a quarter of the resolution. For images that have colours, from 0 to 1: of grey ones nothing
-    is to be learned. Of sensors that are no images nothing is learned.
+    is to be learned. The sensor's augmentations come first. Of sensors that are no images nothing is learned.
 
     Args:
         given: what the builder knows.
@@ -109,7 +109,7 @@ class Colorization(PretrainingObjective):
         del generator
         losses = []
         for name, picture in self.pictures.items():
-            pixels, here = picture.pixels(looks.batch.inputs[name]), looks.present(name)
+            pixels, here = picture.pixels(looks.view(0).levels[name]), looks.present(name)
             hue = F.avg_pool2d(lab(pixels.float())[:, 1:], self.side, ceil_mode=True)
             shares = share_colour(hue.flatten(2).transpose(1, 2), self.bins)
             prior = self.priors[name]

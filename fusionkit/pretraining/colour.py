@@ -16,8 +16,8 @@ WHITE = (0.950456, 1.0, 1.088754)
 
 def lab(pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
     """CIE L*a*b* under D65 of sRGB from 0 to 1: white is 100, 0, 0, red 53.2, 80.1, 67.2; beyond is cut off."""
-    matrix = pixels.new_tensor(TO_XYZ) / pixels.new_tensor(WHITE)[:, None]
-    white = torch.einsum("xc,bchw->bxhw", matrix, _linear(pixels))
+    linear = _linear(pixels)
+    white = torch.stack([_mixed(linear, row) / most for row, most in zip(TO_XYZ, WHITE, strict=True)], 1)
     root = torch.where(white > 0.008856, white.clamp_min(1e-6).pow(1 / 3), 7.787 * white + 16 / 116)
     x, y, z = root.unbind(1)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)
@@ -25,7 +25,7 @@ def lab(pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3
 
 def grey(pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
     """The same lightness without hue, as sRGB: white stays, pure red is 0.498."""
-    luminance = (_linear(pixels) * pixels.new_tensor(TO_XYZ[1])[:, None, None]).sum(1, keepdim=True).clamp(0, 1)
+    luminance = _mixed(_linear(pixels), TO_XYZ[1]).clamp(0, 1)[:, None]
     value = torch.where(
         luminance > 0.0031308, 1.055 * luminance.clamp_min(1e-6).pow(1 / 2.4) - 0.055, 12.92 * luminance
     )
@@ -60,3 +60,8 @@ def rarity(prior: Float[Tensor, " bin"]) -> Float[Tensor, " bin"]:
 def _linear(pixels: Tensor) -> Tensor:
     clean = pixels.clamp(0, 1)
     return torch.where(clean > 0.04045, ((clean + 0.055) / 1.055).pow(2.4), clean / 12.92)
+
+
+def _mixed(linear: Tensor, weights: tuple[float, float, float]) -> Tensor:
+    red, green, blue = linear.unbind(1)  # by plain numbers: nothing is copied to the device
+    return weights[0] * red + weights[1] * green + weights[2] * blue

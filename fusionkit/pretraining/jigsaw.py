@@ -54,7 +54,8 @@ class Jigsaw(PretrainingObjective):
 
     A tile is a piece at a random place of its cell, so that edges do not continue, with the mean and spread of the
     whole image (the paper: mean 0 and spread 1), stretched to the image's size, so that every encoder takes it (the
-    paper builds one for tiles). Costs nine images a record. Of sensors that are no images nothing is learned.
+    paper builds one for tiles). The sensor's augmentations come first. Costs nine images a record. Of sensors that are
+    no images nothing is learned.
 
     Args:
         given: what the builder knows.
@@ -91,7 +92,7 @@ class Jigsaw(PretrainingObjective):
         """The loss of one batch."""
         losses = []
         for name, picture in self.pictures.items():
-            pixels = picture.pixels(looks.batch.inputs[name])
+            pixels = picture.pixels(looks.view(0).levels[name])
             batch = len(pixels)
             draw = uniform((batch,), pixels, generator) * len(self.orders)
             order = draw.long().clamp_max(len(self.orders) - 1)

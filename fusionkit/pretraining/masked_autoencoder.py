@@ -58,8 +58,9 @@ class MaskedAutoencoder(PretrainingObjective):
     patches alone; ours gets the others as padding and saves no time). An encoder of windows sees the mean of the rest
     in their place, as in SimMIM. The decoder (see `PlaceDecoder`) is as wide as a token; the loss is the mean squared
     error of hidden places alone, in standard deviations of the training records (features) or of the record (windows).
-    Steps of a signal resemble their neighbours: hide them in runs (``span``). Of text nothing is learned: its vectors
-    train, and would agree on zero; see `masked_language`.
+    Steps of a signal resemble their neighbours: hide them in runs (``span``). A record of one step has nothing to hide
+    but channels. No other augmentation is used. Of text nothing is learned: its vectors train, and would agree on zero;
+    see `masked_language`.
 
     Args:
         given: what the builder knows.

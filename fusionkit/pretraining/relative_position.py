@@ -29,7 +29,7 @@ class RelativePosition(PretrainingObjective):
     image; none touches another, so that lines do not continue. Two of three colours of every piece become noise of a
     hundredth of the third's spread (with ``drop_colours``), for lenses bend colours more the farther from the middle
     they are. Pieces get the mean and spread of the image and its size, so that every encoder takes them (the paper:
-    96 x 96 pixels each). Costs two images a record. Of sensors that are no images nothing is learned.
+    96 x 96 pixels each). The sensor's augmentations come first. Costs two images a record. Of sensors that are no images nothing is learned.
 
     Args:
         given: what the builder knows.
@@ -64,7 +64,7 @@ class RelativePosition(PretrainingObjective):
         """The loss of one batch."""
         losses = []
         for name, picture in self.pictures.items():
-            pixels = picture.pixels(looks.batch.inputs[name])
+            pixels = picture.pixels(looks.view(0).levels[name])
             side = (uniform((len(pixels),), pixels, generator) * SIDES).long().clamp_max(SIDES - 1)
             pieces = alike(cut_pair(picture, pixels, side, generator), pixels)
             if self.drop_colours:

@@ -21,8 +21,8 @@ def four_turns(pixels: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "loo
 class Rotation(PretrainingObjective):
     """Tell from an image's pooled tokens by which of four quarter turns it is turned; all four are in the batch.
 
-    For images that have an upside. Square images only; of other sensors of the stage nothing is learned. Costs four
-    images a record.
+    For images that have an upside. Square images only, turned after the sensor's augmentations; of other sensors of the
+    stage nothing is learned. Costs four images a record.
 
     Args:
         given: what the builder knows.
@@ -47,7 +47,7 @@ class Rotation(PretrainingObjective):
         del generator
         losses = []
         for name, picture in self.pictures.items():
-            turned = four_turns(picture.pixels(looks.batch.inputs[name]))
+            turned = four_turns(picture.pixels(looks.view(0).levels[name]))
             logits = self.heads[name](pool(picture.stream(looks, turned)))
             here = looks.present(name)
             turns = torch.arange(4, device=logits.device).repeat_interleave(len(here))

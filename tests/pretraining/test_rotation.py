@@ -4,9 +4,12 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from fusionkit.core.errors import ConfigError
+from fusionkit.core.levels import Batch
 from fusionkit.core.registry import objectives
+from fusionkit.modalities.image import Flip
 from fusionkit.pretraining.guess import guess_loss
 from fusionkit.pretraining.rotation import four_turns
 
@@ -57,6 +60,17 @@ def test_absent_images_say_nothing_and_give_finite_gradients(stage):
     assert all(
         p.grad is None or torch.isfinite(p.grad).all() for p in (*made.model.parameters(), *objective.parameters())
     )
+
+
+def test_images_are_turned_after_the_sensors_augmentations(stage):
+    made = stage(image="image_cnn")
+    made.model.eval()
+    objective = objectives.build("rotation", {}, made.given)
+    batch = made.batch()
+    window = batch.inputs["image"]
+    wanted = made.loss(objective, Batch({"image": window._replace(values=window.values.flip(3))}))
+    made.model.augmentations["image"] = nn.ModuleList([Flip(probability=1.0)])
+    torch.testing.assert_close(made.loss(objective, batch), wanted)
 
 
 def test_images_must_be_square(stage):
