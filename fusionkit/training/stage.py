@@ -235,7 +235,7 @@ def pretrain_fold(
         torch.manual_seed(derive_seed("objectives", seed, place))
         with located(f"pretrain.{place}"):
             objective = _objective(stage, model, given(stage.encoders, steps * stage.epochs)).to(material.device)
-        objective.bind()
+            objective.bind()
         engine = Engine(
             objective,
             objective.stream(loader.batch, stage.batch, stage.encoders),
