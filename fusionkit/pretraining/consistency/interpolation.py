@@ -42,9 +42,9 @@ def interpolation(
 
 @consistency.register("interpolation")
 class Interpolation(Consistency):
-    """ICT: `interpolation` between a `Teacher`'s answers to records and the model's to mixtures of them.
+    """The answer to a mixture of two records is the mixture of a teacher's answers to them (ICT).
 
-    All sensors of two records are mixed by one share, see `mix`; records with different sensors stay as they are. What
+    The loss is `interpolation`, with a `Teacher`. All sensors of two records are mixed by one share, see `mix`; records with different sensors stay as they are. What
     is mixed are the windows, or the features where the encoder takes them from the cache; nothing is augmented and no
     sensor is dropped in this pass.
 

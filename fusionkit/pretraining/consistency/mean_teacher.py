@@ -19,9 +19,9 @@ Decay = Annotated[float, Field(ge=0, lt=1, description="of the teacher's weights
 
 @consistency.register("mean_teacher")
 class MeanTeacher(Consistency):
-    r"""Mean of :math:`\lVert p_{\theta'}(x, \xi') - p_\theta(x, \xi) \rVert^2 / C` over records with and without labels.
+    r"""The answer to every record follows that of the mean of the weights so far.
 
-    The `Teacher` :math:`\theta'` gets no gradient. It sees an augmentation of its own, but all sensors of a record and
+    The loss is the mean of :math:`\lVert p_{\theta'}(x, \xi') - p_\theta(x, \xi) \rVert^2 / C`. The `Teacher` :math:`\theta'` gets no gradient. It sees an augmentation of its own, but all sensors of a record and
     no dropout (our choice); the student answers in the end.
 
     Reference:

@@ -59,9 +59,9 @@ def mixmatch(
 
 @consistency.register("mixmatch")
 class MixMatch(Consistency):
-    """`mixmatch` of labelled and unlabelled records, mixed with each other; its cross entropy replaces the task's loss.
+    """Labels, and sharpened guesses where there are none, hold for mixtures of records with each other.
 
-    A record is mixed before it is augmented, as `train.mixup` does (the paper augments first), all of its sensors by
+    The cross entropy of `mixmatch` replaces the task's loss. A record is mixed before it is augmented, as `train.mixup` does (the paper augments first), all of its sensors by
     one share; each stays the larger part of its mixture. Class weights and label smoothing of a task do not apply.
 
     Args:

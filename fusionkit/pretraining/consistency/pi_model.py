@@ -13,9 +13,9 @@ from fusionkit.pretraining.consistency.divergence import squared_distance
 
 @consistency.register("pi_model")
 class PiModel(Consistency):
-    r"""Mean of :math:`\lVert p(x, \xi_1) - p(x, \xi_2) \rVert^2 / C` over records with and without labels.
+    r"""Two noisy answers to every record agree, whether it has a label or not.
 
-    Each noise :math:`\xi` is an augmentation, a dropout and a choice of sensors of its own; both answers learn. The
+    The loss is the mean of :math:`\lVert p(x, \xi_1) - p(x, \xi_2) \rVert^2 / C`. Each noise :math:`\xi` is an augmentation, a dropout and a choice of sensors of its own; both answers learn. The
     weight must make up for the mean over C classes and for small differences: papers use 100 times the labelled share.
 
     Reference:

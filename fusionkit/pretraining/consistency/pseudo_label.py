@@ -36,9 +36,9 @@ def pseudo_label(
 
 @consistency.register("pseudo_label")
 class PseudoLabel(Consistency):
-    """`pseudo_label`, whose weight stays 0 at first and then climbs in a straight line.
+    """Every record without a label takes the likeliest class for one, once training has come some way.
 
-    The labels are given anew in every step. A class that is wrong at first is learned as if it were right: begin late.
+    The weight of `pseudo_label` stays 0 at first and then climbs in a straight line. The labels are given anew in every step. A class that is wrong at first is learned as if it were right: begin late.
 
     Args:
         begin: :math:`T_1` of the paper, as a share of training.

@@ -40,9 +40,9 @@ def uda(
 
 @consistency.register("uda")
 class UDA(Consistency):
-    """`uda` between each record's answer as it is and the step's own, augmented one; labels may be annealed.
+    """The answer to an augmented record follows the answer to the record as it is; labels may be annealed.
 
-    The recipe's augmentations and ``modality_dropout`` are the noise: what is learned with strong ones is worth most.
+    The loss is `uda` between that and the step's own answer. The recipe's augmentations and ``modality_dropout`` are the noise: what is learned with strong ones is worth most.
     With several sensors, the whole record teaches the record that lost one. Our reading: the target is computed without
     dropout.
 

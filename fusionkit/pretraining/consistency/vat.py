@@ -47,9 +47,9 @@ def adversarial(
 
 @consistency.register("vat")
 class VAT(Consistency):
-    r"""Mean of :math:`\mathrm{KL}(p(x) \,\|\, p(x + r))`, with r of length :math:`\epsilon` in the worst direction.
+    r"""The answer to every record holds where a small change would alter it most.
 
-    p(x) gets no gradient. The direction is one of all sensors of a record together, each in units of its own root mean
+    The loss is the mean of :math:`\mathrm{KL}(p(x) \,\|\, p(x + r))`, with r of length :math:`\epsilon`. p(x) gets no gradient. The direction is one of all sensors of a record together, each in units of its own root mean
     square over the batch (volts and pixels do not compare), where its encoder takes it: a window, or normalised features
     (of text, its embeddings). Dropout is off in all of it. Needs no augmentation; costs three passes more.
 
