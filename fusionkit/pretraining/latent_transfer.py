@@ -59,7 +59,9 @@ class LatentTransfer(PretrainingObjective):
 
     The stage trains the new sensors' encoders; the old one's, which `init.from` brings and the stage leaves as it is to
     the bit, says where the embedding of a record that has both should be. The new sensors are augmented, the old one is
-    not. What reads the mean of an encoder's tokens (a late node's branch) can read the new sensor's afterwards.
+    not. What reads the mean of an encoder's tokens (a late node's branch) can read the new sensor's afterwards:
+    ``init: {from: OLD_RUN, freeze: encoders, heads: {audio: image, image: image}}`` has the head that answered for the
+    image answer for both, and nothing trains any more.
 
     Args:
         given: what the builder knows.

@@ -152,6 +152,9 @@ def _forget_sensors(data: dict[str, Any], places: Places, dropped: Sequence[str]
     for stage in stages if isinstance(stages, list) else [stages]:
         if isinstance(stage, dict) and isinstance(stage.get("encoders"), list):
             stage["encoders"] = [name for name in stage["encoders"] if name not in dropped]
+    init = data.get("init")
+    if isinstance(init, dict) and isinstance(init.get("heads"), dict):
+        init["heads"] = {name: other for name, other in init["heads"].items() if name not in dropped}
     fusion = data.get("fusion")
     graph = fusion.get("graph") if isinstance(fusion, dict) else None
     if not isinstance(graph, dict):

@@ -117,7 +117,7 @@ class Reader:
         parts["augment"] = self.augment(list(parts["modalities"]))
         parts["heads"] = self.model(HeadsSection, data.get("heads"), ("heads",))
         parts["pretrain"] = self.pretrain(data.get("pretrain"), parts["graph"], list(parts["modalities"]))
-        parts["init"] = self.init(data.get("init"), bool(data.get("pretrain")))
+        parts["init"] = self.init(data.get("init"), bool(data.get("pretrain")), parts["graph"])
         parts["train"] = self.train(data.get("train"))
         for section, model in _FIXED.items():
             parts[section] = self.model(model, data.get(section), (section,))
@@ -394,7 +394,7 @@ class Reader:
         made = {"objectives": objectives, "encoders": tuple(encoders), "stream": stream}
         return StageSection(**{**found.model_dump(), **made})
 
-    def init(self, raw: Any, pretrains: bool) -> InitSection | None:
+    def init(self, raw: Any, pretrains: bool, graph: Graph | None) -> InitSection | None:
         """Where encoders come from, and how training treats them."""
         section = self.model(InitSection, raw, ("init",))
         if section is None:
@@ -404,6 +404,15 @@ class Reader:
         if section.from_ is None and not pretrains and (section.freeze != "none" or section.lr_scale != 1):
             part = "freeze" if section.freeze != "none" else "lr_scale"
             self.problem(("init", part), "is for encoders that were trained before: give pretrain or init.from, too")
+        if section.heads and section.from_ is None:
+            self.problem(("init", "heads"), "are those of another run, but init.from names none")
+        if section.heads and graph is not None:
+            branches = graph.end.inputs
+            if graph.end.level != "late":
+                self.problem(("init", "heads"), f"are for the branches of a late node, but {graph.end.kind} is none")
+            elif unknown := [name for name in section.heads if name not in branches]:
+                what = f"no branch named {unknown[0]!r}{did_you_mean(unknown[0], branches)}; known: {sorted(branches)}"
+                self.problem(("init", "heads"), what)
         return section
 
 

@@ -264,6 +264,10 @@ class InitSection(Section):
     lr_scale: float = Field(
         1.0, gt=0, allow_inf_nan=False, description="factor on the learning rate of encoders that were trained before"
     )
+    heads: dict[str, str] = Field(
+        default_factory=dict,
+        description="by branch of the late node, the branch of the other run whose head it takes; such heads never train",
+    )
     transductive: str | None = Field(
         None, min_length=1, description="the reason why the other run may have seen records that this one tests on"
     )

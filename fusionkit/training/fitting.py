@@ -83,6 +83,8 @@ def train_model(
     torch.manual_seed(derive_seed("weights", job.seed))
     model = build_model(recipe, job.modalities, material.stored, job.tasks).to(material.device)
     held = None if job.start is None else hold_back(model, job.start.take(model), recipe.init)
+    if job.start is not None:
+        job.start.take_heads(model, recipe.init.heads)
     part = _blending_part(job, model)
     if model.blended is not None and model.blended[1].online:
         job = replace(job, train=np.setdiff1d(job.train, part))

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -181,9 +181,11 @@ def _carry_out(recipe: Recipe, resume: bool, fold: int | None, listener: Listene
         for number in chosen:
             start = starts[number]
             if recipe.pretrain:
+                heads = {} if start is None else start.heads
                 start = pretrain_fold(
                     recipe, material, split, number, run.folder, start=start, listener=listener, stop=stop
                 )
+                start = replace(start, heads=heads)
             for arm in arms(recipe) if trains else ():
                 folder = run.arm_folder(number, arm.name)
                 listener.begin(arm.name, number, len(split.folds), recipe.train.epochs)

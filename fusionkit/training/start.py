@@ -1,7 +1,7 @@
 """Encoders that were trained before: where their weights lie, what may be taken, and how training treats them."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,13 @@ class Start:
         weights: under the names that `FusionModel.state_dict` gives them.
         files: folder of what fitted sensors learned (vocabularies), a folder a sensor.
         source: what messages call it.
+        heads: weights of a late node's branches, under such names, too.
     """
 
     weights: Mapping[str, Tensor]
     files: Path
     source: str
+    heads: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def sensors(self) -> list[str]:
@@ -46,10 +48,15 @@ class Start:
             The sensors that begin so.
 
         Raises:
-            DataError: an encoder is built otherwise.
+            DataError: an encoder is built otherwise, or there is none of the model's sensors.
         """
         own = model.state_dict()
-        taken = [name for name in model.graph.modalities if name in model.encoders and name in self.sensors]
+        wanting = [name for name in model.graph.modalities if name in model.encoders]
+        taken = [name for name in wanting if name in self.sensors]
+        if not taken:
+            raise DataError(
+                f"{self.source}: must have an encoder of {' or '.join(wanting)}, but has those of {', '.join(self.sensors)}"
+            )
         for name in taken:
             parts = tuple(f"{kind}.{name}." for kind in _KEPT)
             wanted = {key for key in own if key.startswith(parts)}
@@ -65,6 +72,29 @@ class Start:
                 )
             model.load_state_dict(given, strict=False)
         return taken
+
+    def take_heads(self, model: FusionModel, chosen: Mapping[str, str]) -> None:
+        """Put heads of the other run's branches on a model's branches; they stay as they are to the bit.
+
+        Args:
+            model: the model; branches that it lacks are passed over.
+            chosen: by branch, the other run's branch.
+
+        Raises:
+            DataError: there is no such head, or it is built otherwise.
+        """
+        for branch, other in chosen.items():
+            if branch not in model.branch_heads:
+                continue
+            kept = f"branch_heads.{other}."
+            given = {key.removeprefix(kept): value for key, value in self.heads.items() if key.startswith(kept)}
+            own = {key: tuple(value.shape) for key, value in model.branch_heads[branch].state_dict().items()}
+            if {key: tuple(value.shape) for key, value in given.items()} != own:
+                known = sorted({key.split(".")[1] for key in self.heads})
+                what = f"it is built otherwise than that of {branch!r}" if given else f"it has those of {known}"
+                raise DataError(f"{self.source}: the head of {other!r} must be one to be taken, but {what}")
+            model.branch_heads[branch].load_state_dict(given)
+            model.branch_heads[branch].requires_grad_(False)
 
 
 class HeldBack:
@@ -111,14 +141,22 @@ def encoder_tensors(model: FusionModel, sensors: Iterable[str]) -> dict[str, Ten
     return {key: value for key, value in model.state_dict().items() if key.startswith(parts)}
 
 
-def read_pretrained(run: Path, fold: int) -> Start:
+def read_pretrained(run: Path, fold: int, digest: str | None = None) -> Start:
     """The encoders of a fold as they were pretrained.
 
+    Args:
+        run: the run's folder.
+        fold: the fold's number.
+        digest: of the split that they must be of; None takes any.
+
     Raises:
-        DataError: the fold is not pretrained to the end, or the file is broken.
+        DataError: the fold is not pretrained to the end, the file is broken, or it is of another fold or split.
     """
     folder = run / f"fold-{fold}" / PRETRAINED
-    return Start(load_tensors(folder / ENCODERS)[0], folder / "files", str(folder))
+    weights, facts = load_tensors(folder / ENCODERS)
+    if digest is not None and (facts.get("split"), facts.get("fold")) != (digest, fold):
+        raise DataError(f"{folder / ENCODERS}: encoders must be of this fold and split, but these are not")
+    return Start(weights, folder / "files", str(folder))
 
 
 def read_start(run: Path, fold: int) -> Start:
@@ -133,7 +171,8 @@ def read_start(run: Path, fold: int) -> Start:
         kept = "model.model."  # the objective's model, not what only trained it
         named = {name.removeprefix(kept): value for name, value in tensors.items() if name.startswith(kept)}
         weights = {name: value for name, value in named.items() if name.startswith(tuple(f"{k}." for k in _KEPT))}
-        return Start(weights, trained / "files", str(trained))
+        heads = {name: value for name, value in named.items() if name.startswith("branch_heads.")}
+        return Start(weights, trained / "files", str(trained), heads)
     if (run / f"fold-{fold}" / PRETRAINED / ENCODERS).exists():
         return read_pretrained(run, fold)
     raise DataError(f"{run}: fold {fold} must be trained or pretrained to the end, but it is neither")
@@ -165,6 +204,10 @@ def start_of(init: InitSection, split: Split, records: Records, number: int) -> 
             raise ConfigError(
                 f"{run} has another split, so that it may have seen records that this one validates or tests on; give the same "
                 f"data.split, or init.transductive='<reason>'"
+            )
+        if init.heads and not start.heads:
+            raise DataError(
+                f"{run}: heads must be those of a late node's branches of a trained run, but there are none"
             )
     return start
 

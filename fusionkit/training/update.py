@@ -130,7 +130,8 @@ class JointUpdate(Update):
         """One step."""
         with self.autocast():
             loss: Tensor = self.call(batch, generator)
-        loss.backward()  # type: ignore[no-untyped-call]
+        if loss.requires_grad:  # it may be that nothing trains
+            loss.backward()  # type: ignore[no-untyped-call]
         self.step(self.optimisers["optimiser"], lr)
         return loss.detach()
 
