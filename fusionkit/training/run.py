@@ -170,7 +170,9 @@ def _carry_out(recipe: Recipe, resume: bool, fold: int | None, listener: Listene
             notes = check_straddling(split, study, recipe.data.allow_leakage, smoothed_together(recipe, study))
         listener.say(f"run {run.folder}")
         material = Material(recipe, study, device, listener.prepare)
-        starts = {number: start_of(recipe.init, split, study.records, number) for number in chosen}
+        starts = {
+            number: start_of(recipe.init, split, study.records, number, list(recipe.modalities)) for number in chosen
+        }
         notes = [*split.notes(study.records), *notes, *hidden, *material.notes, *notes_of(recipe.init)]
         for note in notes:
             listener.say(f"note: {note}")

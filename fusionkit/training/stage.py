@@ -208,7 +208,7 @@ def pretrain_fold(
     """
     folder, listener = run / f"fold-{number}" / PRETRAINED, listener or Listener()
     if (folder / ENCODERS).exists():
-        return read_pretrained(run, number)
+        return read_pretrained(run, number, split.digest)
     began, rows = time.monotonic(), split.folds[number].train
     seed = derive_seed(recipe.seed, PRETRAINED, number)
     folders = [folder / "files", *([] if start is None else [start.files])]

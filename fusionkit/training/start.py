@@ -1,6 +1,6 @@
 """Encoders that were trained before: where their weights lie, what may be taken, and how training treats them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,15 +48,10 @@ class Start:
             The sensors that begin so.
 
         Raises:
-            DataError: an encoder is built otherwise, or there is none of the model's sensors.
+            DataError: an encoder is built otherwise.
         """
         own = model.state_dict()
-        wanting = [name for name in model.graph.modalities if name in model.encoders]
-        taken = [name for name in wanting if name in self.sensors]
-        if not taken:
-            raise DataError(
-                f"{self.source}: must have an encoder of {' or '.join(wanting)}, but has those of {', '.join(self.sensors)}"
-            )
+        taken = [name for name in model.graph.modalities if name in model.encoders and name in self.sensors]
         for name in taken:
             parts = tuple(f"{kind}.{name}." for kind in _KEPT)
             wanted = {key for key in own if key.startswith(parts)}
@@ -178,7 +173,7 @@ def read_start(run: Path, fold: int) -> Start:
     raise DataError(f"{run}: fold {fold} must be trained or pretrained to the end, but it is neither")
 
 
-def start_of(init: InitSection, split: Split, records: Records, number: int) -> Start | None:
+def start_of(init: InitSection, split: Split, records: Records, number: int, sensors: Collection[str]) -> Start | None:
     """The encoders of another run that a fold begins with; None where the recipe names none.
 
     Nothing of validation or test parts may have been seen: the other run must have the same split, of which the same
@@ -186,7 +181,7 @@ def start_of(init: InitSection, split: Split, records: Records, number: int) -> 
 
     Raises:
         ConfigError: the other run has another split, and no reason is given.
-        DataError: it is no run, or a file of it is broken.
+        DataError: it is no run, a file of it is broken, or it has an encoder of none of the ``sensors``.
     """
     if init.from_ is None:
         return None
@@ -205,6 +200,9 @@ def start_of(init: InitSection, split: Split, records: Records, number: int) -> 
                 f"{run} has another split, so that it may have seen records that this one validates or tests on; give the same "
                 f"data.split, or init.transductive='<reason>'"
             )
+        if not set(sensors) & set(start.sensors):
+            theirs = ", ".join(start.sensors)
+            raise DataError(f"{start.source} must have an encoder of {' or '.join(sensors)}, but has those of {theirs}")
         if init.heads and not start.heads:
             raise DataError(
                 f"{run}: heads must be those of a late node's branches of a trained run, but there are none"
