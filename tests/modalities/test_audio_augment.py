@@ -188,7 +188,7 @@ def torchaudio_stripe(size: int, most: int, draw: np.random.Generator) -> np.nda
 
 
 def test_stripes_fall_where_those_of_torchaudio_fall():
-    """Ours reach F and T as the paper's do, so that 9 there is 8 here."""
+    """Ours reach F and T, and the last place, too, as the paper's do: 9 of 25 there is 8 of 24 here."""
     rows, steps, bands = 5000, 24, 20
     mask = torch.ones(rows, steps, dtype=torch.bool)
     given_ = Features(torch.randn(rows, steps, bands, 1), mask, torch.ones(rows, dtype=torch.bool))
@@ -196,8 +196,11 @@ def test_stripes_fall_where_those_of_torchaudio_fall():
         ours = SpecAugment(**{"time_fraction": 1.0, "time_masks": 1, "frequency_masks": 1, **options})
         changed = (ours(given_, torch.Generator().manual_seed(0)).values != given_.values).movedim(axis, 1)
         draw, size = np.random.default_rng(0), changed.shape[1]
-        theirs = torch.from_numpy(np.stack([torchaudio_stripe(size, 9, draw) for _ in range(rows)]))
+        theirs = torch.from_numpy(np.stack([torchaudio_stripe(size + 1, 9, draw)[:size] for _ in range(rows)]))
         hidden = [it.flatten(2).any(2) if it.ndim > 2 else it for it in (changed, theirs)]
-        torch.testing.assert_close(hidden[0].float().mean(0), hidden[1].float().mean(0), atol=0.03, rtol=0)
+        places = [
+            it.float().mean(0) for it in hidden
+        ]  # theirs are rarer at the end, for their widths are no whole ones
+        torch.testing.assert_close(*places, atol=0.045, rtol=0)
         widths = [torch.bincount(it.sum(1), minlength=9) / rows for it in hidden]
         torch.testing.assert_close(widths[0], widths[1], atol=0.025, rtol=0)
