@@ -10,6 +10,7 @@ def pretrain(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="changes to the recipe")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the newest run of this recipe")] = False,
     fold: Annotated[int | None, typer.Option("--fold", help="pretrain only this fold, counted from 0")] = None,
+    report: Annotated[bool, typer.Option(help="write report.html")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="print what came of it as JSON")] = False,
 ) -> None:
     """Pretrain a recipe's encoders on training records, for other recipes to begin with (init.from).
@@ -22,6 +23,8 @@ def pretrain(
     """
     from fusionkit.cli.output import console, print_json
     from fusionkit.cli.progress import watch
+    from fusionkit.cli.tables import print_measures
+    from fusionkit.evaluation.pretraining import measures, write_pretraining_report
     from fusionkit.recipe.load import load_recipe
     from fusionkit.training.parallel import joined
     from fusionkit.training.run import pretrain as run_recipe
@@ -33,6 +36,13 @@ def pretrain(
             run = run_recipe(read, resume=resume, fold=fold, listener=listener if leader else None)
         if not leader:
             return
+        folds = run.pretrained()
+        found = {fold: measures(run, fold) for fold in folds}
         if as_json:
-            print_json({"run": str(run.folder), "folds": run.pretrained()})
+            facts = {fold: {**said, "measures": found[fold]} for fold, said in folds.items()}
+            print_json({"run": str(run.folder), "folds": facts})
+        else:
+            print_measures(screen, found)
+        if report:
+            screen.print(f"wrote {write_pretraining_report(run)}")
         screen.print(f"wrote {run.folder}; begin with it: init.from={run.folder}")

@@ -50,5 +50,14 @@ def print_probe(screen: Console, probed: Probed) -> None:
     screen.print(table)
 
 
+def print_measures(screen: Console, folds: Mapping[int, Mapping[str, Mapping[str, float]]]) -> None:
+    """What pretraining made of every sensor's embedding, a line a fold and sensor."""
+    table = Table("fold", "sensor", "spread (0 collapsed, 1 best)", "alignment (0 best)", "uniformity (-4 best)")
+    for fold, sensors in folds.items():
+        for name, found in sensors.items():
+            table.add_row(str(fold), name, *(f"{value:.3f}" for value in found.values()))
+    screen.print(table)
+
+
 def _said(interval: Interval) -> str:
     return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"

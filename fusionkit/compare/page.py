@@ -11,8 +11,8 @@ from scipy.cluster.hierarchy import dendrogram
 from fusionkit.compare.suggest import ALIKE, WORTH, Findings, cluster
 from fusionkit.compare.transfer import Estimate
 from fusionkit.core.recording import Array
+from fusionkit.evaluation.html import STYLE
 from fusionkit.evaluation.plots import ACCENT, INK, svg_text
-from fusionkit.evaluation.report import STYLE
 from fusionkit.fusion.draw import svg
 from fusionkit.fusion.graph import Graph
 
