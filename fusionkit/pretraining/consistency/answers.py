@@ -9,7 +9,7 @@ from torch import Tensor
 from fusionkit.augment.mixup import Mixture, mix
 from fusionkit.core.levels import Batch
 from fusionkit.fusion.model import FusionModel, Output
-from fusionkit.pretraining.consistency.quiet import quiet
+from fusionkit.pretraining.consistency.quiet import aside, quiet
 
 
 class Answers:
@@ -32,8 +32,9 @@ class Answers:
 
     def noisy(self, task: str, number: int = 0) -> Float[Tensor, "batch *label class_"]:
         """Log-probabilities under noise, with gradient; every number has noise of its own, and 0 that of the step."""
-        while len(self._noisy) <= number:
-            self._noisy.append(self.model(self.batch.inputs, self.generator).decisions)
+        with aside(self.model):
+            while len(self._noisy) <= number:
+                self._noisy.append(self.model(self.batch.inputs, self.generator).decisions)
         return self._noisy[number][task].float()
 
     def clean(self, task: str) -> Float[Tensor, "batch *label class_"]:
@@ -46,7 +47,7 @@ class Answers:
     def looks(self, task: str, count: int) -> Float[Tensor, "look batch *label class_"]:
         """Log-probabilities under several noises, the step's own first, without gradient."""
         known = [*self._noisy, *self._looks]
-        with torch.no_grad():
+        with torch.no_grad(), aside(self.model):
             for _ in range(count - len(known)):
                 self._looks.append(self.model(self.batch.inputs, self.generator).decisions)
         return torch.stack([look[task].detach().float() for look in [*self._noisy, *self._looks][:count]])
@@ -66,7 +67,8 @@ class Answers:
         key = (alpha, closer)
         if key not in self._mixed:
             mixture = mix(self.batch.inputs, alpha, self.generator, closer=closer)
-            answered = self.model.answer(self.model.look(mixture.inputs, self.generator if closer else None))
+            with aside(self.model):
+                answered = self.model.answer(self.model.look(mixture.inputs, self.generator if closer else None))
             self._mixed[key] = mixture, answered.decisions
         return self._mixed[key]
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fusionkit.core.levels import Features, Window
 from fusionkit.fusion.model import FusionModel
+from fusionkit.pretraining.consistency.quiet import quiet
 from fusionkit.pretraining.momentum import follow
 
 
@@ -39,8 +40,8 @@ class Teacher(nn.Module):
     ) -> Mapping[str, Tensor]:
         """Log-probabilities by task, without dropout; augmented where there is a generator, never short of a sensor."""
         assert self.model is not None  # bound before the first step
-        self.model.eval()
-        return self.model.answer(self.model.look(inputs, generator)).decisions
+        with quiet(self.model):
+            return self.model.answer(self.model.look(inputs, generator)).decisions
 
     def settle(self, model: FusionModel, step: Tensor) -> None:
         """Follow; ``step`` counts the steps that were made, this one included."""

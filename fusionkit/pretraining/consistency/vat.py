@@ -51,9 +51,7 @@ class VAT(Consistency):
 
     The loss is the mean of :math:`\mathrm{KL}(p(x) \,\|\, p(x + r))`, with r of length :math:`\epsilon`. p(x) gets no gradient. The direction is one of all sensors of a record together, each in units of its own root mean
     square over the batch (volts and pixels do not compare), where its encoder takes it: a window, or normalised features
-    (of text, its embeddings). The search goes without dropout, the answer that learns has it, as that to labels: else
-    the model without dropout, which no label holds, learns to answer the same to everything. Needs no augmentation;
-    costs three passes more.
+    (of text, its embeddings). Dropout is off in all of it. Needs no augmentation; costs three passes more.
 
     Args:
         epsilon: of a record with n numbers, whose length is about the root of n in these units.
@@ -94,4 +92,4 @@ class VAT(Consistency):
                 return perturbed(change)[task].float()
 
             worst = adversarial(answer, clean, draw, self.xi, self.iterations)
-        return divergence(clean, answer({name: self.epsilon * part for name, part in worst.items()})).mean()
+            return divergence(clean, answer({name: self.epsilon * part for name, part in worst.items()})).mean()

@@ -50,7 +50,7 @@ class Heads(nn.Module):
         return {name: head(readout) for name, head in zip(self.names, self.made, strict=True)}
 
 
-def make_objective(kinds=(), *, dropout=0.1, modality_dropout=0.3, steps=10):
+def make_objective(kinds=(), *, dropout=0.1, modality_dropout=0.3, steps=10, eeg="mlp"):
     """An objective with some methods, as (kind, options); every call gives the same weights."""
     torch.manual_seed(0)
     tasks = {"state": Classification(classes=["a", "b", "c"]), "tags": MultiLabel(classes=["x", "y"])}
@@ -60,7 +60,7 @@ def make_objective(kinds=(), *, dropout=0.1, modality_dropout=0.3, steps=10):
     front_ends = {"eeg": Samples(), "text": WordEmbedding(WORDS, 6)}
     takes = {"image": WindowShape((3, 12, 12)), **{name: part.shape for name, part in front_ends.items()}}
     made = {
-        name: encoders.build("image_cnn" if name == "image" else "mlp", {"dropout": dropout}, shape, DIM)
+        name: encoders.build({"image": "image_cnn", "eeg": eeg}.get(name, "mlp"), {"dropout": dropout}, shape, DIM)
         for name, shape in takes.items()
     }
     model = FusionModel(

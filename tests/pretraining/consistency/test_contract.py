@@ -139,3 +139,27 @@ def test_a_clean_answer_has_all_sensors_no_noise_and_no_gradient(objective, batc
         torch.testing.assert_close(clean, made.model.eval()(data.inputs).decisions["state"])
     assert not torch.equal(answers.noisy("state", 0), answers.noisy("state", 1))
     assert answers.labelled("state").tolist() == answers.labelled("tags").tolist() == [True] * 3 + [False] * 5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_running_statistics_are_those_of_the_steps_own_pass(kind, objective, batch):
+    """Mixtures and changed records do not enter what norms know of the data."""
+    plain, made = objective(eeg="cnn"), full(objective([(kind, {})], eeg="cnn"))
+    for one in (plain, made):
+        gradients(one, batch())
+    wanted, found = dict(plain.model.named_buffers()), dict(made.model.named_buffers())
+    assert any("mean" in name and value.any() for name, value in wanted.items())
+    assert all(torch.equal(value, found[name]) for name, value in wanted.items())
+
+
+def test_a_clean_answer_is_that_of_training_without_its_dropout(objective, batch, generator):
+    """Norms go by the batch, not by running statistics that lag behind: these would be another model's."""
+    made, data = objective(dropout=0.0, modality_dropout=0.0, eeg="cnn"), batch()
+    for part in made.model.modules():
+        if isinstance(part, torch.nn.modules.dropout._DropoutNd):
+            part.p = 0.0
+    noisy = made.model(data.inputs)
+    clean = Answers(made.model, data, noisy, generator()).clean("state")
+    torch.testing.assert_close(clean, noisy.decisions["state"])
+    with torch.no_grad():
+        assert not torch.allclose(clean, made.model.eval()(data.inputs).decisions["state"], atol=1e-3)

@@ -100,18 +100,3 @@ def test_the_clean_answer_and_the_search_get_no_gradient(objective, batch, gener
     loss.backward()
     assert loss > 0 and any(parameter.grad is not None for parameter in made.model.encoders["text"].parameters())
     assert not answers.clean("state").requires_grad
-
-
-def test_what_learns_is_the_model_that_learns_labels_too_with_its_dropout(objective, batch, generator, monkeypatch):
-    """Were both in evaluation mode, the model there would learn to answer the same to everything."""
-    made, data, seen = objective([("vat", {})], dropout=0.5), batch(), []
-    plain = Perturbation.__call__
-
-    def listen(self, change):
-        seen.append(made.model.encoders["image"].dropout.training)
-        return plain(self, change)
-
-    monkeypatch.setattr(Perturbation, "__call__", listen)
-    answers = Answers(made.model, data, made.model(data.inputs, generator()), generator(1))
-    made.consistency[0].loss("state", answers)
-    assert seen == [False, True]
