@@ -1,6 +1,7 @@
 """Triplets: an anchor is nearer to what is alike than to what is not, by a margin."""
 
-from typing import Annotated, Literal, NamedTuple, cast
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, NamedTuple, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -103,6 +104,8 @@ class Triplet(MetricObjective):
     Reference:
         Schroff et al., "FaceNet: A Unified Embedding for Face Recognition and Clustering", CVPR 2015.
     """
+
+    exempt: ClassVar[Mapping[str, str]] = {"gradient_reaches_encoders": "triplets that keep their margin have none"}
 
     def __init__(
         self,
