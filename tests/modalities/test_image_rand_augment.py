@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from fusionkit.core.levels import Window
 from fusionkit.modalities.image import RandAugment, tone
-from fusionkit.modalities.image.rand_augment import CHANGES, PAPER, Operation
+from fusionkit.modalities.image.rand_augment import CHANGES, PAPER, Draws, Operation
 
 
 def images(batch=64, height=12, width=16) -> Window:
@@ -144,6 +144,11 @@ def test_rows_changed_by_themselves_are_what_the_whole_batch_gives() -> None:
         alone = augment.change(given[row : row + 1], number[row : row + 1], size[:1], signed[row : row + 1])
         torch.testing.assert_close(found[row : row + 1], alone, atol=1e-6, rtol=0)
     assert torch.equal(found[number == 15], given[number == 15])
+    whole = given
+    for names, change in CHANGES:
+        draws = Draws({name: number == augment.among.index(name) for name in names}, size, signed)
+        whole = tone.pick(torch.stack(list(draws.rows.values())).any(0), change(whole, draws), whole)
+    torch.testing.assert_close(found, whole, atol=1e-6, rtol=0)
 
 
 def test_absent_images_stay_black() -> None:
