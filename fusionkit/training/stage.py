@@ -74,6 +74,7 @@ class StageObjective(nn.Module):
         buffer: keeps records, where they come as a stream.
     """
 
+    weights: Float[Tensor, " objective"]
     sums: Float[Tensor, " objective"]
     steps: Float[Tensor, ""]
 
@@ -91,7 +92,7 @@ class StageObjective(nn.Module):
         self.replay: ReplayLoader | None = None
         self.names = list(objectives)
         self.objectives = nn.ModuleList(objectives.values())
-        self.weights = list(weights)
+        self.register_buffer("weights", torch.tensor(list(weights)), persistent=False)
         self.parts = [group[name] for group in (model.encoders, model.front_ends) for name in sensors if name in group]
         self.register_buffer("sums", torch.zeros(len(self.names)))  # of this epoch; a checkpoint holds them
         self.register_buffer("steps", torch.zeros(()))
@@ -120,7 +121,7 @@ class StageObjective(nn.Module):
             self.replay.refresh(looks.known)
         self.sums += losses.detach()
         self.steps += 1
-        return (losses * losses.new_tensor(self.weights)).sum()
+        return (losses * self.weights).sum()
 
     def stream(self, load: Load, batch: int, sensors: Sequence[str]) -> Load:
         """Draw batches from the buffer, if there is one; else just load them."""
