@@ -1,7 +1,7 @@
 """What embeddings are worth: whether neighbours are of one class, how they vote, what a line between classes says."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -65,7 +65,7 @@ def nearest(
         gallery: who may be one; None for the other queries.
         count: how many; all if there are fewer.
     """
-    one, other = _unit(queries), _unit(queries if gallery is None else gallery)
+    one, other = unit(queries), unit(queries if gallery is None else gallery)
     count = min(count, len(other) - (gallery is None))
     index, cosine = np.empty((len(one), count), np.int64), np.empty((len(one), count), np.float64)
     size = max(1, CELLS // max(1, len(other)))
@@ -146,6 +146,16 @@ def linear_probe(
     return answer
 
 
-def _unit(values: Float[np.ndarray, "some dim"]) -> Float[np.ndarray, "some dim"]:
+def unit(values: Float[np.ndarray, "some dim"]) -> Float[np.ndarray, "some dim"]:
+    """Each vector at length 1; zeros stay zeros."""
     values = values.astype(np.float64)
     return cast(Array, values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12))
+
+
+def side_by_side(embeddings: Sequence[Embedding]) -> Embedding:
+    """Unit vectors of several sensors in a row, zeros where one is absent, so that cosines of sensors count alike.
+
+    Where both sensors are there, the cosine of two records is the mean of the sensors' cosines.
+    """
+    values = [np.where(one.here[:, None], unit(one.values), 0.0) for one in embeddings]
+    return Embedding(np.concatenate(values, 1), np.any([one.here for one in embeddings], 0))

@@ -16,7 +16,7 @@ from fusionkit.core.errors import ConfigError, DataError, UnknownNameError, loca
 from fusionkit.core.modality import Array
 from fusionkit.data.splits import Fold, Split
 from fusionkit.data.study import Study
-from fusionkit.evaluation.embeddings import Embedding, embed, linear_probe, nearest, recall_at, vote
+from fusionkit.evaluation.embeddings import embed, linear_probe, nearest, recall_at, side_by_side, vote
 from fusionkit.evaluation.fine_tuning import FineTuning
 from fusionkit.evaluation.intervals import Interval, bootstrap
 from fusionkit.evaluation.metrics import primary_metric
@@ -46,7 +46,7 @@ class Measured:
 
     Attributes:
         task: whose classes, or values.
-        sensor: whose encoder; ``all sensors`` for embeddings side by side, zeros where one is absent.
+        sensor: whose encoder; ``all sensors`` for embeddings side by side.
         measure: ``recall@1``, ``neighbours``, ``linear`` or ``fine-tuned 10 %``.
         metric: the task's main one, or ``recall``.
         learned: of the run's encoder, with an interval over groups.
@@ -225,9 +225,7 @@ def _frozen(given: _Given, start: Start, side: Side, sensors: Sequence[str]) -> 
     parts = [embed(model, loader, rows, sensors) for rows in (fold.train, fold.test)]
     if len(sensors) > 1:
         for part in parts:
-            part[TOGETHER] = Embedding(
-                np.concatenate([one.values for one in part.values()], 1), np.any([one.here for one in part.values()], 0)
-            )
+            part[TOGETHER] = side_by_side(list(part.values()))
     answers = []
     for name, task in given.tasks.items():
         if not _classed(task):

@@ -8,7 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fusionkit.evaluation import embeddings
-from fusionkit.evaluation.embeddings import Nearest, linear_probe, nearest, recall_at, vote
+from fusionkit.evaluation.embeddings import Embedding, Nearest, linear_probe, nearest, recall_at, side_by_side, vote
 
 
 def circle(*degrees: float) -> np.ndarray:
@@ -95,3 +95,12 @@ def test_classes_that_do_not_train_and_embeddings_that_are_one_are_no_error() ->
     collapsed = linear_probe(np.ones((60, 5), np.float32), labels, np.ones((25, 5), np.float32), 3)
     np.testing.assert_allclose(collapsed[0], np.bincount(labels) / 60, atol=0.01)
     assert np.isfinite(vote(nearest(np.zeros((3, 5)), train, 4), labels, 3)).all()
+
+
+def test_sensors_count_alike_side_by_side() -> None:
+    first, second = made()[0][:6], 100 * made(1)[0][:6]
+    here = np.array([True] * 5 + [False])
+    both = side_by_side([Embedding(first, np.ones(6, bool)), Embedding(second, here)])
+    one, other, joint = (nearest(part[:1], part[1:2], 1).cosine for part in (first, second, both.values))
+    np.testing.assert_allclose(joint, (one + other) / 2)
+    assert both.here.all() and not both.values[5, 5:].any() and both.values[5, :5].any()
