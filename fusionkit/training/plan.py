@@ -101,8 +101,8 @@ class SemiSupervisedPlan:
 
     def __init__(
         self,
-        labelled: Int[Tensor, " record"],
-        unlabelled: Int[Tensor, " record"],
+        labelled: Int[Tensor, " known"],
+        unlabelled: Int[Tensor, " other"],
         batch: int,
         ratio: int,
         steps: int,
