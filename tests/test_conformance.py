@@ -7,7 +7,14 @@ import pytest
 from fusionkit.cli.conform import LIBRARIES, missing_library
 from fusionkit.core import registry
 from fusionkit.recipe.catalogue import load_sensors
-from fusionkit.testing import check_component, check_encoder, check_fusion, check_loss, check_modality
+from fusionkit.testing import (
+    check_component,
+    check_encoder,
+    check_fusion,
+    check_loss,
+    check_modality,
+    check_objective,
+)
 
 SUITES = {"fusion": check_fusion, "encoders": check_encoder, "losses": check_loss, "modalities": check_modality}
 
@@ -87,6 +94,15 @@ def test_conforms(family, kind, options):
     results = SUITES[family](registry.families[family].get(kind), **options)
     passed = {result.name for result in results if result.outcome == "passed"}
     assert "runs" in passed and "row_independence" in passed
+    exempt = {result.name: result.detail for result in results if result.outcome == "exempt"}
+    assert all(exempt.values()), exempt
+
+
+@pytest.mark.parametrize("kind", registry.objectives.kinds())
+def test_objectives_conform(kind):
+    results = check_objective(registry.objectives.get(kind))
+    passed = {result.name for result in results if result.outcome == "passed"}
+    assert {"trains_nothing_else", "absent_values_change_nothing", "state_is_whole"} <= passed
     exempt = {result.name: result.detail for result in results if result.outcome == "exempt"}
     assert all(exempt.values()), exempt
 

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from fusionkit.core.levels import Features, Window
+from fusionkit.core.modality import Modality
 from fusionkit.core.recording import Stored
 
 
@@ -33,6 +34,14 @@ class Augmentation(nn.Module, ABC):
             ConfigError: it cannot change such a sensor.
         """
         del stored
+
+    def meet(self, modality: Modality) -> None:
+        """Learn of the sensor itself, fitted to the training records (a vocabulary): called once, after `bind`.
+
+        Raises:
+            ConfigError: it cannot change such a sensor.
+        """
+        del modality
 
 
 class WindowAugmentation(Augmentation):

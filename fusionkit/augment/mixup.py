@@ -27,7 +27,7 @@ class Mixture(NamedTuple):
     share: Float[Tensor, ""]
 
 
-def mix(inputs: Mapping[str, Level], alpha: float, generator: torch.Generator) -> Mixture:
+def mix(inputs: Mapping[str, Level], alpha: float, generator: torch.Generator, *, closer: bool = False) -> Mixture:
     r"""Mix every record of a batch with another one, the same for all sensors.
 
     One share :math:`\lambda \sim \mathrm{Beta}(\alpha, \alpha)` is drawn a batch, and one partner a record:
@@ -39,6 +39,7 @@ def mix(inputs: Mapping[str, Level], alpha: float, generator: torch.Generator) -
         inputs: windows or features by sensor.
         alpha: above 0; 0.2 mixes little, 1 draws all shares alike.
         generator: draws share and partners.
+        closer: the larger share is always that of the record itself, :math:`\max(\lambda, 1 - \lambda)`, as in MixMatch.
 
     Reference:
         Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018.
@@ -47,6 +48,7 @@ def mix(inputs: Mapping[str, Level], alpha: float, generator: torch.Generator) -
     own = torch.arange(len(like), device=like.device)
     partner = torch.randperm(len(like), generator=generator, device=generator.device).to(like.device)
     share = symmetric_beta(alpha, like, generator)
+    share = torch.maximum(share, 1 - share) if closer else share
     alike = torch.ones_like(own, dtype=torch.bool)
     for level in inputs.values():
         alike = alike & _alike(level, partner)

@@ -21,5 +21,10 @@ def check(
     print(f"sensors: {', '.join(f'{name} ({entry.kind})' for name, entry in found.modalities.items())}")
     print(f"fusion: {', '.join(f'{node.name} ({node.kind}, {node.level})' for node in found.graph.nodes)}")
     print(f"tasks: {', '.join(f'{name} ({entry.kind})' for name, entry in found.tasks.items())}")
+    for place, stage in enumerate(found.pretrain):
+        kinds = ", ".join(entry.kind for entry in stage.objectives)
+        print(f"pretrain.{place}: {kinds} for {stage.epochs} epochs, encoders of {', '.join(stage.encoders)}")
+    if found.init.from_ is not None:
+        print(f"init: encoders of {found.init.from_}")
     for key in found.open:
         print(f"to give on the command line: {key}=VALUE")

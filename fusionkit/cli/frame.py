@@ -17,7 +17,9 @@ from fusionkit.core.errors import FusionkitError
 
 VERBS = {
     "train": "Train a recipe and write a run folder.",
+    "pretrain": "Let encoders learn before any label is asked for.",
     "evaluate": "Score a run or a bundle on test records, or on other data.",
+    "probe": "Measure what a run's encoders have learned.",
     "predict": "Answer for new data with a run or a bundle.",
     "export": "Make one file of a run that predicts without torch.",
     "show": "Draw a recipe's graph; print shapes and parameter counts.",

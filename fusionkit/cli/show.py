@@ -35,6 +35,9 @@ def show(
         for title in (("shapes", "parameters") if notes else ())
     }
     screen.print(tree(read.graph, columns))
+    for place, stage in enumerate(read.pretrain):
+        kinds = ", ".join(entry.kind for entry in stage.objectives)
+        screen.print(f"before, pretrain.{place}: {kinds}, encoders of {', '.join(stage.encoders)}")
     for key in missing:
         screen.print(f"to give on the command line: {key}=VALUE (then shapes and parameters are shown too)")
     if notes:

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fusionkit.evaluation.intervals import Interval
+from fusionkit.evaluation.probing import Probed
 from fusionkit.evaluation.summary import Summary
 
 
@@ -36,6 +37,30 @@ def print_intervals(
         for metric, interval in found.items():
             more = [] if noisy is None else [_said(noisy[task][metric])]
             table.add_row(task, metric.replace("_", " "), _said(interval), *more)
+    screen.print(table)
+
+
+def print_probe(screen: Console, probed: Probed) -> None:
+    """Every measure of a run's encoders beside the same encoders untrained."""
+    title = f"{probed.weights} encoders on held-out records, 95 % over {probed.by}s"
+    table = Table(title=title, title_justify="left")
+    for column in ("task", "sensor", "measure", "of"):
+        table.add_column(column)
+    for column in ("records", probed.weights, "untrained"):
+        table.add_column(column, justify="right")
+    for one in probed.measured:
+        metric = one.metric.replace("_", " ")
+        numbers = (str(one.records), _said(one.learned), _said(one.untrained))
+        table.add_row(one.task, one.sensor, one.measure, metric, *numbers)
+    screen.print(table)
+
+
+def print_measures(screen: Console, folds: Mapping[int, Mapping[str, Mapping[str, float]]]) -> None:
+    """What pretraining made of every sensor's embedding, a line a fold and sensor."""
+    table = Table("fold", "sensor", "spread (0 collapsed, 1 best)", "alignment (0 best)", "uniformity (-4 best)")
+    for fold, sensors in folds.items():
+        for name, found in sensors.items():
+            table.add_row(str(fold), name, *(f"{value:.3f}" for value in found.values()))
     screen.print(table)
 
 

@@ -14,8 +14,8 @@ from fusionkit.compare.proposal import cluster
 from fusionkit.compare.suggest import ALIKE, SHARE, WORTH, Findings
 from fusionkit.compare.transfer import Estimate
 from fusionkit.core.recording import Array
+from fusionkit.evaluation.html import STYLE
 from fusionkit.evaluation.plots import ACCENT, INK, svg_text
-from fusionkit.evaluation.report import STYLE
 from fusionkit.fusion.draw import svg
 from fusionkit.fusion.graph import Graph
 

@@ -82,7 +82,7 @@ def _read(
 ) -> tuple[Float[Tensor, "sensor record width"], Bool[Tensor, "sensor record"], list[Stream | None]]:
     graph = parse_graph({"kind": "concat", "dim": recipe.graph.dim}, list(recipe.modalities))
     featured = replace(recipe, graph=graph, augment={})  # an early node takes features of every sensor
-    modalities = material.fit_modalities(featured, rows, None, recipe.seed)
+    modalities = material.fit_modalities(featured, rows, (), recipe.seed)
     loader = material.loader(featured, modalities, {})
     torch.manual_seed(derive_seed("suggest", recipe.seed))  # embeddings of words begin at random
     fronts = {

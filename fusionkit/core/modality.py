@@ -27,10 +27,12 @@ class FrontEnd(nn.Module, ABC):
     Attributes:
         shape: what is known of the features.
         lacks: whether channels may be NaN, which is to say not measured.
+        vocabulary: how many ids a window may hold; 0 where it holds no ids.
     """
 
     shape: FeatureShape
     lacks: ClassVar[bool] = False
+    vocabulary: int = 0
 
     @abstractmethod
     def forward(

@@ -259,8 +259,24 @@ losses = Registry("losses", "fusionkit.losses")
 balancing = Registry("balancing", "fusionkit.losses.balancing")
 surgery = Registry("surgery", "fusionkit.losses.balancing")
 augment = Registry("augment", "fusionkit.augment")
+objectives = Registry("objectives", "fusionkit.pretraining")
+consistency = Registry("consistency", "fusionkit.pretraining.consistency")
+buffers = Registry("buffers", "fusionkit.pretraining.replay")
 sources = Registry("sources", "fusionkit.data.sources")
 families: dict[str, Registry] = {
     registry.family: registry
-    for registry in (modalities, fusion, encoders, heads, losses, balancing, surgery, augment, sources)
+    for registry in (
+        modalities,
+        fusion,
+        encoders,
+        heads,
+        losses,
+        balancing,
+        surgery,
+        augment,
+        objectives,
+        consistency,
+        buffers,
+        sources,
+    )
 }

@@ -72,6 +72,38 @@ def learning_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> F
     return figure
 
 
+def pretraining_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], collapsed: float) -> Figure:
+    """Loss of pretraining, and spread, alignment and uniformity of every sensor's embedding, a line for each fold.
+
+    Args:
+        histories: epochs of all stages, by fold.
+        collapsed: the spread below which embeddings are said to be collapsed.
+    """
+    entries = [entry for history in histories.values() for entry in history]
+    sensors = list(dict.fromkeys(n.removeprefix("spread_") for e in entries for n in e if n.startswith("spread_")))
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(9, 2.4))
+        panels = figure.subplots(1, 4)
+        for history in histories.values():
+            epochs = np.arange(len(history)) + 1
+            marker = "o" if len(history) == 1 else None
+            panels[0].plot(epochs, [entry["loss"] for entry in history], color=INK, marker=marker)
+            for axes, what in zip(panels[1:], ("spread", "alignment", "uniformity"), strict=True):
+                for number, name in enumerate(sensors):
+                    values = [entry.get(f"{what}_{name}", np.nan) for entry in history]
+                    axes.plot(epochs, values, color=f"C{number % 10}", label=name, marker=marker)
+        panels[1].axhline(collapsed, color="#9ca3af", linestyle="--", linewidth=1)
+        for axes, title in zip(panels, ("loss", "spread", "alignment", "uniformity"), strict=True):
+            axes.set_title(title, fontsize=9)
+            axes.set_xlabel("epoch")
+            axes.grid(color="#e5e7eb")
+        handles, names = panels[1].get_legend_handles_labels()
+        first = dict(zip(reversed(names), reversed(handles), strict=True))
+        panels[1].legend([first[name] for name in sensors], sensors, frameon=False, fontsize=7)
+        figure.tight_layout()
+    return figure
+
+
 def confusion(prediction: Array, target: Array, classes: Sequence[str]) -> Figure:
     """Counts by right and answered class, shaded by the share of the right class."""
     counts = confusion_matrix(prediction, target)

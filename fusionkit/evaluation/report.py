@@ -1,6 +1,5 @@
 """`report.html`: one file, no network, everything a reader needs to believe or doubt a run."""
 
-import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -13,31 +12,19 @@ import torch
 from fusionkit.core.registry import modalities
 from fusionkit.data.splits import PARTS, Split
 from fusionkit.data.study import Study
-from fusionkit.evaluation import plots
+from fusionkit.evaluation import html, plots
 from fusionkit.evaluation.describe import describe_model
 from fusionkit.evaluation.pictures import Signals, class_pictures
+from fusionkit.evaluation.pretraining import pretraining_parts
 from fusionkit.evaluation.summary import Summary, TaskSummary
 from fusionkit.fusion.draw import svg
 from fusionkit.recipe.build import needs_features
 from fusionkit.training.arm import FUSED
 from fusionkit.training.checkpoint import write_atomically
+from fusionkit.training.history import read_history
 from fusionkit.training.material import Material
 from fusionkit.training.run import Run
 from fusionkit.training.trained import Trained, load_trained
-
-STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; color: #1f2937; margin: 0 auto; max-width: 60rem; padding: 1.5rem; }
-h1 { margin-bottom: 0; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #e5e7eb; } h3 { margin-top: 1.8rem; }
-p.lead { font-size: 1.1rem; } .muted { color: #6b7280; } .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; } th, td { padding: .25rem .7rem; text-align: right; white-space: nowrap; font-size: .85rem; }
-td small { color: #6b7280; }
-th:first-child, td:first-child { text-align: left; } tr + tr td { border-top: 1px solid #f3f4f6; } thead th { border-bottom: 2px solid #d1d5db; }
-tr.own td { background: #eff6ff; font-weight: 600; } .note { background: #fffbeb; border-left: 4px solid #f59e0b; padding: .5rem 1rem; margin: .4rem 0; }
-figure { display: inline-block; margin: .5rem 1rem .5rem 0; vertical-align: top; } figcaption { font-size: .85rem; color: #6b7280; }
-svg { max-width: 100%; height: auto; } pre { background: #f9fafb; padding: 1rem; overflow-x: auto; font-size: 12px; }
-details { margin: .6rem 0; } summary { cursor: pointer; font-weight: 600; }
-"""
 
 
 def write_report(run: Run, summary: Summary) -> Path:
@@ -60,7 +47,7 @@ def build_report(run: Run, summary: Summary) -> str:
             *(f'<p class="lead">{escape(_verdict(name, task))}</p>' for name, task in summary.tasks.items()),
             *(f'<p class="note">{escape(note)}</p>' for note in facts["notes"]),
             "<h2>Fusion</h2>",
-            _figure(
+            html.figure(
                 svg(
                     trained.recipe.graph,
                     {n: f"{_lines(note['shapes'])}\n{note['parameters']:,} parameters" for n, note in notes.items()},
@@ -71,19 +58,15 @@ def build_report(run: Run, summary: Summary) -> str:
             *(_task(name, task, summary) for name, task in summary.tasks.items()),
             "<h2>Training</h2>",
             _training(run, summary, facts),
+            *pretraining_parts(run),
             *_sensors(run, trained, study, summary),
             "<h2>Split</h2>",
             _split(split, summary, study),
             "<h2>Settings</h2>",
             f"<details><summary>recipe.yaml</summary><pre>{escape((run.folder / 'recipe.yaml').read_text())}</pre></details>",
-            _versions(environment, facts),
+            html.versions(environment, facts),
         ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{escape(summary.name)} - fusionkit</title><style>{STYLE}</style></head><body>\n"
-        + "\n".join(body)
-        + "\n</body></html>\n"
-    )
+    return html.page(summary.name, body)
 
 
 def _verdict(name: str, task: TaskSummary) -> str:
@@ -102,18 +85,18 @@ def _verdict(name: str, task: TaskSummary) -> str:
 
 def _task(name: str, task: TaskSummary, summary: Summary) -> str:
     fused = task.answers["fused"]
-    figures = [_figure(plots.svg_text(plots.score_bars(task.rows, task.primary)), "held-out records, folds pooled")]
+    figures = [html.figure(plots.svg_text(plots.score_bars(task.rows, task.primary)), "held-out records, folds pooled")]
     if task.kind in ("classification", "ordinal"):
         figures.append(
-            _figure(plots.svg_text(plots.confusion(fused.prediction, fused.target, task.classes)), "confusion")
+            html.figure(plots.svg_text(plots.confusion(fused.prediction, fused.target, task.classes)), "confusion")
         )
-        figures.append(_figure(plots.svg_text(plots.reliability(fused.prediction, fused.target)), "reliability"))
+        figures.append(html.figure(plots.svg_text(plots.reliability(fused.prediction, fused.target)), "reliability"))
     elif task.kind == "regression":
         figures.append(
-            _figure(plots.svg_text(plots.values(fused.prediction, fused.target)), "answers and right values")
+            html.figure(plots.svg_text(plots.values(fused.prediction, fused.target)), "answers and right values")
         )
     figures.append(
-        _figure(
+        html.figure(
             plots.svg_text(plots.group_spread(task.by_group, task.primary)), f"every {summary.by} of the test parts"
         )
     )
@@ -133,9 +116,9 @@ def _task(name: str, task: TaskSummary, summary: Summary) -> str:
         f"<h3>{escape(name)} <span class='muted'>({escape(task.kind)}, {task.labelled} labelled records of "
         f"{task.groups} {escape(summary.by)}s)</span></h3>{''.join(figures)}"
         f"<details open><summary>all metrics, 95 % bootstrap intervals over {escape(summary.by)}s</summary>"
-        f"{_table(header, lines)}</details>"
+        f"{html.table(header, lines)}</details>"
         f"<details><summary>every {escape(summary.by)}</summary>"
-        f"{_table([summary.by, 'records', task.primary.replace('_', ' ')], groups)}</details>"
+        f"{html.table([summary.by, 'records', task.primary.replace('_', ' ')], groups)}</details>"
     )
 
 
@@ -150,12 +133,12 @@ def _folds(scores: Sequence[float]) -> str:
 
 
 def _training(run: Run, summary: Summary, facts: Mapping[str, Any]) -> str:
-    histories = {f"fold {fold}": _history(run.arm_folder(fold, FUSED) / "history.csv") for fold in summary.folds}
+    histories = {f"fold {fold}": read_history(run.arm_folder(fold, FUSED) / "history.csv") for fold in summary.folds}
     seconds = facts.get("seconds", {})
     lines = [([key, f"{value:.1f}"], key.endswith(f"/{FUSED}")) for key, value in sorted(seconds.items())]
     return (
-        _figure(plots.svg_text(plots.learning_curves(histories)), "the recipe's model")
-        + f"<details><summary>seconds</summary>{_table(['fold/model', 'seconds'], lines)}</details>"
+        html.figure(plots.svg_text(plots.learning_curves(histories)), "the recipe's model")
+        + f"<details><summary>seconds</summary>{html.table(['fold/model', 'seconds'], lines)}</details>"
     )
 
 
@@ -174,12 +157,12 @@ def _sensors(run: Run, trained: Trained, study: Study, summary: Summary) -> Iter
         bands = modality.hertz() or modalities.build(modality.kind).hertz()
         signals = Signals(sensor.stored, sensor.slice, sensor.present, records.id, records.subject, bands)
         for title, picture in class_pictures(signals, target, classes).items():
-            parts.append(_figure(plots.svg_text(picture.figure()), f"{name}: {title}"))
+            parts.append(html.figure(plots.svg_text(picture.figure()), f"{name}: {title}"))
         if name not in needs_features(trained.recipe) or modality.fitted:
             continue
         features = material.features(name, modality).values
         drawn = modality.figures(np.asarray(features), target, classes, sensor.stored)
-        parts += [_figure(plots.svg_text(figure), f"{name}: {title}") for title, figure in drawn.items()]
+        parts += [html.figure(plots.svg_text(figure), f"{name}: {title}") for title, figure in drawn.items()]
     if parts:
         yield f"<h2>Sensors</h2><p class='muted'>Signals and features of all records by class of {escape(task)}.</p>"
         yield from parts
@@ -197,39 +180,8 @@ def _split(split: Split, summary: Summary, study: Study) -> str:
     return (
         f"<p>Saved in <code>split.json</code>, digest <code>{escape(split.digest[:16])}</code>.</p>"
         f"<details><summary>which {escape(by)} is where</summary>"
-        f"{_table(['fold', 'records', f'{by}s', 'names'], lines)}</details>"
+        f"{html.table(['fold', 'records', f'{by}s', 'names'], lines)}</details>"
     )
-
-
-def _versions(environment: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    lines = [([name, str(value)], False) for name, value in environment.items() if name != "packages"]
-    lines += [([name, value], False) for name, value in environment["packages"].items()]
-    lines.append((["study digest", facts["study"]["digest"][:16]], False))
-    return f"<details><summary>machine and versions</summary>{_table(['what', 'value'], lines)}</details>"
-
-
-def _history(path: Path) -> list[dict[str, float]]:
-    with open(path, newline="") as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
-
-
-def _figure(drawing: str, caption: str) -> str:
-    return f"<figure>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def _table(header: Iterable[str], lines: Iterable[tuple[list[str], bool]]) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join(
-        f"<tr{' class=own' if own else ''}>{''.join(f'<td>{_cell(cell)}</td>' for cell in cells)}</tr>"
-        for cells, own in lines
-    )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _cell(text: str) -> str:
-    """A second line is smaller."""
-    first, _, second = text.partition("\n")
-    return escape(first) + (f"<br><small>{escape(second)}</small>" if second else "")
 
 
 def _lines(text: str) -> str:

@@ -167,7 +167,7 @@ def summarise(run: Run, *, seed: int = 0) -> Summary:
 
 def write_summary(run: Run, summary: Summary) -> None:
     """Write ``metrics.json`` and ``predictions.parquet`` (a row per record, task and model)."""
-    run.write_json("metrics.json", _plain(summary.as_dict()))
+    run.write_json("metrics.json", plain(summary.as_dict()))
     with Study.open(run.study) as study:
         records = study.records
     columns: dict[str, list[Any]] = {
@@ -264,11 +264,12 @@ def _said(task: TaskSummary, answer: Array, target: Array) -> tuple[str | None, 
     return None if missing else task.classes[int(target)], task.classes[best], float(answer[best])
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Data for a JSON file, which cannot say nan or infinity: they become null."""
     if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
+        return {key: plain(part) for key, part in value.items()}
     if isinstance(value, list):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value

@@ -121,7 +121,10 @@ class FusionModel(nn.Module):
         levels = {name: self._window(name, level, generator) for name, level in levels.items()}
         if generator is not None and self.corruption is not None:
             levels = dict(self.corruption(levels, generator))
-        passing = _Pass(self, levels, generator)
+        return self.answer(Pass(self, levels, generator))
+
+    def answer(self, passing: "Pass") -> Output:
+        """Answer every task for a batch on its way, from whatever of it is computed already."""
         decisions: dict[str, Tensor] = {}
         branches: dict[str, dict[str, Tensor]] = {}
         for node in self.graph.nodes:
@@ -136,7 +139,7 @@ class FusionModel(nn.Module):
                     decisions[task] = rule(stacked, seen)
         for name, heads in self.heads.items():
             decisions.update(heads(passing.readout(name)))
-        auxiliary = next(iter(levels.values())).values.new_zeros((), dtype=torch.float32)
+        auxiliary = next(iter(passing.levels.values())).values.new_zeros((), dtype=torch.float32)
         for added in passing.auxiliary:
             auxiliary = auxiliary + added
         seen_by = {name: passing.stream(name).present for name in branches} | passing.seen
@@ -151,9 +154,7 @@ class FusionModel(nn.Module):
         """
         training = self.training
         self.eval()
-        for name in self.standardise:
-            passing = (self._raw_features(name, batch.inputs[name]) for batch in batches())
-            cast(Standardise, self.standardise[name]).fit(passing)
+        self.fit_standardise(batches)
         for node in self.graph.nodes:
             operation = self.operations[node.name] if node.name in self.operations else None  # noqa: SIM401 - has no get
             if isinstance(operation, Fittable):
@@ -165,13 +166,29 @@ class FusionModel(nn.Module):
         self.zero_grad()  # what trained inside leaves none for the first step
         self.train(training)
 
+    @torch.no_grad()
+    def fit_standardise(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """Fit the scalers alone, with training records."""
+        for name in self.standardise:
+            passing = (self._raw_features(name, batch.inputs[name]) for batch in batches())
+            cast(Standardise, self.standardise[name]).fit(passing)
+
+    def look(self, inputs: Mapping[str, Window | Features], generator: torch.Generator | None = None) -> "Pass":
+        """Features, streams and readouts of one batch, computed when they are asked for; no sensor is dropped.
+
+        Args:
+            inputs: a window, or features computed before, of every sensor of the graph.
+            generator: draws augmentations; None means none of them.
+        """
+        return Pass(self, {n: self._window(n, inputs[n], generator) for n in self.graph.modalities}, generator)
+
     def _training_batches(
         self, node: Node, task: str | None, batches: Callable[[], Iterable[Batch]]
     ) -> Iterator[TrainingBatch]:
         """What a node takes from training records: features, tokens, or the branches' decisions about one task."""
         for batch in batches():
             levels = {name: self._window(name, batch.inputs[name], None) for name in self.graph.modalities}
-            passing = _Pass(self, levels, None)
+            passing = Pass(self, levels, None)
             taken: dict[str, Features | Tokens | Decision] = {}
             for name in node.inputs:
                 if node.level == "early":
@@ -277,7 +294,7 @@ class FusionModel(nn.Module):
         return self._augmented(name, features, generator, "features")
 
 
-class _Pass:
+class Pass:
     """One batch on its way through a model: features and streams, each computed when it is first asked for.
 
     Args:

@@ -168,7 +168,8 @@ def build_model(
         heads=heads,
         stream_heads=stream_heads,
         augmentations={
-            name: _build_augmentations(name, entries, stored[name]) for name, entries in recipe.augment.items()
+            name: _build_augmentations(name, entries, stored[name], modalities[name])
+            for name, entries in recipe.augment.items()
         },
         modality_dropout=recipe.train.modality_dropout if len(graph.modalities) > 1 else 0.0,
         corruption=_build_corruption(recipe, modalities),
@@ -185,12 +186,15 @@ def _build_corruption(recipe: Recipe, modalities: Mapping[str, Modality]) -> Sen
     return SensorCorruption(share, recipe.train.corruption_strength, limits)
 
 
-def _build_augmentations(name: str, entries: Sequence[Choice], stored: Stored) -> list[Augmentation]:
+def _build_augmentations(
+    name: str, entries: Sequence[Choice], stored: Stored, modality: Modality
+) -> list[Augmentation]:
     made: list[Augmentation] = []
     for place, entry in enumerate(entries):
         with located(f"augment.{name}.{place}"):
             made.append(registry.augment.build(entry.kind, entry.options))
             made[-1].bind(stored)
+            made[-1].meet(modality)
     return made
 
 

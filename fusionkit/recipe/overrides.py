@@ -143,11 +143,18 @@ def _select(data: dict[str, Any], places: Places, override: Override) -> str | N
 
 
 def _forget_sensors(data: dict[str, Any], places: Places, dropped: Sequence[str]) -> None:
-    """Take sensors out of the augmentations and the graph; nodes without an input vanish, and so on upwards."""
+    """Take sensors out of augmentations, pretraining and the graph; nodes without an input vanish, and so on upwards."""
     augment = data.get("augment")
     if isinstance(augment, dict):
         for name in dropped:
             augment.pop(name, None)
+    stages = data.get("pretrain")
+    for stage in stages if isinstance(stages, list) else [stages]:
+        if isinstance(stage, dict) and isinstance(stage.get("encoders"), list):
+            stage["encoders"] = [name for name in stage["encoders"] if name not in dropped]
+    init = data.get("init")
+    if isinstance(init, dict) and isinstance(init.get("heads"), dict):
+        init["heads"] = {name: other for name, other in init["heads"].items() if name not in dropped}
     fusion = data.get("fusion")
     graph = fusion.get("graph") if isinstance(fusion, dict) else None
     if not isinstance(graph, dict):

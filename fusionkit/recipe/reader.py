@@ -12,6 +12,7 @@ from fusionkit.core import registry
 from fusionkit.core.errors import ConfigError, UnknownNameError, did_you_mean
 from fusionkit.core.registry import Registry, import_plugin, option_problems
 from fusionkit.fusion.graph import Graph, GraphError, parse_graph
+from fusionkit.recipe.build import encoded
 from fusionkit.recipe.catalogue import load_sensors
 from fusionkit.recipe.problem import Key, Places, dotted
 from fusionkit.recipe.sections import (
@@ -22,9 +23,13 @@ from fusionkit.recipe.sections import (
     DataSection,
     ExportSection,
     HeadsSection,
+    InitSection,
     ModalityEntry,
+    ObjectiveEntry,
     Recipe,
     RunSection,
+    StageSection,
+    StreamEntry,
     TaskEntry,
     TrainSection,
     choice_model,
@@ -111,6 +116,8 @@ class Reader:
         parts["graph"] = self.graph(parts["fusion"], list(parts["modalities"]))
         parts["augment"] = self.augment(list(parts["modalities"]))
         parts["heads"] = self.model(HeadsSection, data.get("heads"), ("heads",))
+        parts["pretrain"] = self.pretrain(data.get("pretrain"), parts["graph"], list(parts["modalities"]))
+        parts["init"] = self.init(data.get("init"), bool(data.get("pretrain")), parts["graph"])
         parts["train"] = self.train(data.get("train"))
         for section, model in _FIXED.items():
             parts[section] = self.model(model, data.get(section), (section,))
@@ -237,19 +244,53 @@ class Reader:
     def train(self, raw: Any) -> TrainSection | None:
         """How weights are learned, with what stands between the tasks."""
         kinds = {"balance": (registry.balancing, "fixed"), "surgery": (registry.surgery, "none")}
-        own = {part: value for part, value in raw.items() if part not in kinds} if isinstance(raw, dict) else raw
+        apart = {*kinds, "consistency"}
+        own = {part: value for part, value in raw.items() if part not in apart} if isinstance(raw, dict) else raw
         section = self.model(TrainSection, own, ("train",))
         given = raw if isinstance(raw, dict) else {}
+        consistency = self.consistency(given.get("consistency"))
         chosen = {
             part: self.choice(Choice, family, given.get(part), ("train", part), default)
             for part, (family, default) in kinds.items()
         }
         if section is None:
             return None
-        section = section.model_copy(update=chosen)
+        section = section.model_copy(update={**chosen, "consistency": consistency})
         for part, message in task_conflicts(section):
             self.problem(("train", part), message)
         return section
+
+    def consistency(self, raw: Any) -> tuple[Choice, ...]:
+        """What is learned from records without labels; each method is made once, to see whether its options fit."""
+        key: Key = ("train", "consistency")
+        if raw is None or raw == []:
+            return ()
+        if not isinstance(raw, list):
+            self.problem(key, f"must be a list of methods, but got {_short(raw)}")
+            return ()
+        tasks = self.data.get("tasks")
+        kinds = [
+            entry.get("kind")
+            for entry in (tasks.values() if isinstance(tasks, dict) else ())
+            if isinstance(entry, dict)
+        ]
+        known = [kind for kind in kinds if kind in registry.heads.kinds()]
+        classed = {str(kind): 1.0 for kind in known if registry.heads.get(kind).outcome == "probabilities"}
+        chosen = []
+        for place, entry in enumerate(raw):
+            found = self.choice(Choice, registry.consistency, entry, (*key, place))
+            if found is None:
+                continue
+            try:
+                if known and not any(at[: len(key)] == key for at in self.open):
+                    registry.consistency.build(found.kind, found.options, classed, 1)
+            except ConfigError as error:
+                self.problem((*key, place), str(error))
+            chosen.append(found)
+        if len({choice.options["ratio"] for choice in chosen}) > 1:
+            ratios = [choice.options["ratio"] for choice in chosen]
+            self.problem(key, f"methods share their batches, so that ratio must be one for all, but got {ratios}")
+        return tuple(chosen)
 
     def graph(self, section: Any, sensors: list[str]) -> Graph | None:
         """The fusion graph; operations that need no data are made once, to see whether they fit."""
@@ -262,6 +303,8 @@ class Reader:
                     self.problem((*place, name), f"this name belongs to torch, choose another than {name!r}")
         if "fused" in sensors:  # the run's folders are called after sensors and the whole
             self.problem(("modalities", "fused"), "this name belongs to the whole model, choose another than 'fused'")
+        if "pretrained" in sensors:
+            self.problem(("modalities", "pretrained"), "this name belongs to a folder of runs, choose another")
         if "all" in sensors:  # results are kept by the sensor that was unplugged, and for all of them
             self.problem(("modalities", "all"), "this name belongs to all sensors together, choose another than 'all'")
         tasks = self.data.get("tasks")
@@ -305,6 +348,85 @@ class Reader:
             found = [self.choice(Choice, registry.augment, raw, (*key, index)) for index, raw in enumerate(entries)]
             chosen[name] = tuple(choice for choice in found if choice is not None)
         return chosen
+
+    def pretrain(self, raw: Any, graph: Graph | None, sensors: list[str]) -> tuple[StageSection, ...]:
+        """The stages of pretraining; a mapping is one of them."""
+        if raw is None:
+            return ()
+        if not isinstance(raw, dict | list):
+            self.problem(("pretrain",), f"must be a stage or a list of stages, but got {_short(raw)}")
+            return ()
+        stages = [raw] if isinstance(raw, dict) else raw
+        keys: list[Key] = [("pretrain",)] if isinstance(raw, dict) else [("pretrain", n) for n in range(len(raw))]
+        made = [self.stage(stage, key, graph, sensors) for key, stage in zip(keys, stages, strict=True)]
+        return tuple(stage for stage in made if stage is not None)
+
+    def stage(self, raw: Any, key: Key, graph: Graph | None, sensors: list[str]) -> StageSection | None:
+        """One stage of pretraining; where no encoders are named, all are trained."""
+        entries = raw.get("objectives") if isinstance(raw, dict) else None
+        if not isinstance(entries, list) or not entries:
+            if isinstance(raw, dict):
+                self.problem((*key, "objectives"), f"must be a list of objectives, but got {_short(entries)}")
+            else:
+                self.problem(key, f"must be a mapping, but got {_short(raw)}")
+            return None
+        known = [name for name in sensors if graph is None or name in encoded(graph)]
+        chosen = [
+            self.choice(ObjectiveEntry, registry.objectives, entry, (*key, "objectives", place))
+            for place, entry in enumerate(entries)
+        ]
+        objectives = tuple(objective for objective in chosen if objective is not None)
+        own = {name: value for name, value in raw.items() if name not in ("objectives", "stream")}
+        found, stream = self.model(_StageAlone, own, key), None
+        if raw.get("stream") is not None:
+            stream = self.choice(StreamEntry, registry.buffers, raw["stream"], (*key, "stream"))
+            if stream is None:
+                return None
+        if found is None or len(objectives) < len(entries):
+            return None
+        if stream is not None and found.epochs != 1:
+            what = f"the records of a stream come once, so that epochs must be 1, but got {found.epochs}"
+            self.problem((*key, "epochs" if "epochs" in raw else "stream"), what)
+        for name in found.encoders:
+            if name not in sensors:
+                what = f"no sensor named {name!r}{did_you_mean(name, sensors)}; known: {sorted(sensors)}"
+                self.problem((*key, "encoders"), what)
+            elif name not in known:
+                self.problem(
+                    (*key, "encoders"), f"{name!r} has no encoder of its own: an early node joins its features"
+                )
+        if not known:
+            self.problem(key, "a sensor must have an encoder of its own, but early nodes join all features before")
+        encoders = [name for name in known if not found.encoders or name in found.encoders]
+        made = {"objectives": objectives, "encoders": tuple(encoders), "stream": stream}
+        return StageSection(**{**found.model_dump(), **made})
+
+    def init(self, raw: Any, pretrains: bool, graph: Graph | None) -> InitSection | None:
+        """Where encoders come from, and how training treats them."""
+        section = self.model(InitSection, raw, ("init",))
+        if section is None:
+            return None
+        if section.from_ is None and section.transductive is not None:
+            self.problem(("init", "transductive"), "is said of another run, but init.from names none")
+        if section.from_ is None and not pretrains and (section.freeze != "none" or section.lr_scale != 1):
+            part = "freeze" if section.freeze != "none" else "lr_scale"
+            self.problem(("init", part), "is for encoders that were trained before: give pretrain or init.from, too")
+        if section.heads and section.from_ is None:
+            self.problem(("init", "heads"), "are those of another run, but init.from names none")
+        if section.heads and graph is not None:
+            branches = graph.end.inputs
+            if graph.end.level != "late":
+                self.problem(("init", "heads"), f"are for the branches of a late node, but {graph.end.kind} is none")
+            elif unknown := [name for name in section.heads if name not in branches]:
+                what = f"no branch named {unknown[0]!r}{did_you_mean(unknown[0], branches)}; known: {sorted(branches)}"
+                self.problem(("init", "heads"), what)
+        return section
+
+
+class _StageAlone(StageSection):
+    """A stage without its objectives, which are read one by one."""
+
+    objectives: tuple[ObjectiveEntry, ...] = ()
 
 
 def _short(value: Any) -> str:

@@ -14,8 +14,12 @@ from fusionkit.recipe.sections import (
     DataSection,
     ExportSection,
     HeadsSection,
+    InitSection,
     ModalityEntry,
+    ObjectiveEntry,
     RunSection,
+    StageSection,
+    StreamEntry,
     TaskEntry,
     TrainSection,
     choice_model,
@@ -51,7 +55,12 @@ def recipe_schema() -> Schema:
     defs["train"]["properties"] |= {
         "balance": _choice(defs, "balance", Choice, registry.balancing, kind_needed=False),
         "surgery": _choice(defs, "surgery", Choice, registry.surgery, kind_needed=False),
+        "consistency": {"type": "array", "items": _choice(defs, "consistency", Choice, registry.consistency)},
     }
+    stage = _model(defs, "pretrain", StageSection)
+    objective = _choice(defs, "objectives", ObjectiveEntry, registry.objectives)
+    defs["pretrain"]["properties"]["objectives"] = {"type": "array", "items": objective, "minItems": 1}
+    defs["pretrain"]["properties"]["stream"] = _choice(defs, "buffers", StreamEntry, registry.buffers)
     graph = {
         "type": "object",
         "properties": {"dim": {"type": "integer", "minimum": 1, "default": 64}, "graph": _entries(node)},
@@ -67,6 +76,8 @@ def recipe_schema() -> Schema:
         "tasks": _entries(task),
         "heads": _model(defs, "heads", HeadsSection),
         "augment": {"type": "object", "additionalProperties": {"type": "array", "items": augmentation}},
+        "pretrain": {"oneOf": [stage, {"type": "array", "items": stage}]},
+        "init": _model(defs, "init", InitSection),
         "train": train,
         "export": _model(defs, "export", ExportSection),
         "run": _model(defs, "run", RunSection),

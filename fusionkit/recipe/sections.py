@@ -1,5 +1,6 @@
 """The sections of a recipe. Component options come from the registry; what stands here belongs to the place."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -65,11 +66,24 @@ def choice_model(base: type[ChoiceType], cls: type, where: str) -> type[ChoiceTy
     return model  # type: ignore[no-any-return]
 
 
+class LabelSection(Section):
+    """How few labels are pretended: the training records of every fold but some lose theirs."""
+
+    keep: int = Field(ge=1, description="how many training records, or groups of them, keep their labels")
+    by: Literal["record", "recording", "trial", "session", "subject"] = Field(
+        "record", description="what keeps or loses its labels as a whole; records are drawn by their classes' shares"
+    )
+    seed: int | None = Field(None, ge=0, description="of the draw (default: the recipe's seed)")
+
+
 class DataSection(Choice):
     """Where the records come from, and how they are divided."""
 
     split: SplitOptions = Field(
         default_factory=lambda: SplitOptions(kind="holdout"), description="how records are divided"
+    )
+    labels: LabelSection | None = Field(
+        None, description="hide the labels of all but a few training records (default: none is hidden)"
     )
     allow_leakage: str | None = Field(
         None, min_length=1, description="the reason why signal or a trial may be on both sides of the split"
@@ -172,6 +186,9 @@ class TrainSection(Section):
         allow_inf_nan=False,
         description="alpha of mixup, which trains on mixtures of two records and their labels; 0 means none",
     )
+    consistency: tuple[Choice, ...] = Field(
+        (), description="what is learned from records without labels beside the tasks; several are added up"
+    )
     balance: Choice | None = Field(None, description="how the tasks' losses are weighed (default: fixed)")
     surgery: Choice | None = Field(None, description="how the tasks' gradients are combined (default: none)")
     task_mode: Literal["joint", "random", "per_task_step"] = Field(
@@ -190,6 +207,12 @@ def task_conflicts(train: TrainSection) -> list[tuple[str, str]]:
     balance = "fixed" if train.balance is None else train.balance.kind
     surgery = "none" if train.surgery is None else train.surgery.kind
     found = []
+    if train.consistency and train.task_mode != "joint":
+        message = f"consistency belongs to no single task, but task_mode is {train.task_mode}"
+        found.append(("consistency", message))
+    if train.consistency and train.mixup:
+        message = f"consistency compares answers to the same record, but mixup={train.mixup:g} mixes records"
+        found.append(("consistency", message))
     if train.task_mode != "joint" and surgery != "none":
         message = f"surgery combines the gradients of one step, but task_mode is {train.task_mode}"
         found.append(("surgery", message))
@@ -199,6 +222,74 @@ def task_conflicts(train: TrainSection) -> list[tuple[str, str]]:
         message = f"every task has an optimiser of its own, which undoes any weight, but balance is {balance}"
         found.append(("balance", message))
     return found
+
+
+class ObjectiveEntry(Choice):
+    """One objective of a pretraining stage."""
+
+    weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="share of its loss in the sum")
+
+
+class StreamEntry(Choice):
+    """Records come once, in the order of the study; steps draw from a replay buffer, which ``kind`` names."""
+
+    size: int = Field(256, ge=1, description="most records that the buffer keeps")
+    updates: int = Field(4, ge=1, description="steps for every batch of new records")
+
+
+class StageSection(Section):
+    """One stage of pretraining: what encoders learn from training records before any label is looked at.
+
+    Device, precision, threads and the time between checkpoints are those of ``train``.
+    """
+
+    objectives: tuple[ObjectiveEntry, ...] = Field(min_length=1, description="what is minimised, with weights")
+    encoders: tuple[str, ...] = Field((), description="sensors whose encoders are trained (default: all)")
+    epochs: int = Field(20, ge=1, description="passes over the training records")
+    batch: int = Field(64, ge=1, description="records in a step")
+    lr: float = Field(1e-3, gt=0, allow_inf_nan=False, description="largest learning rate, after warm-up")
+    weight_decay: float = Field(0.05, ge=0, allow_inf_nan=False, description="decoupled decay of the weights")
+    warmup: float = Field(0.1, ge=0, le=1, description="share of the steps in which the rate rises")
+    clip: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 means no clipping")
+    stream: StreamEntry | None = Field(None, description="records come once, in the order of the study")
+
+
+FREEZE = re.compile(r"none|encoders|until\((\d+)\)")
+
+
+def _freeze(text: str) -> str:
+    found = FREEZE.fullmatch(text)
+    if not found or found[1] == "0":
+        raise ValueError("must be none, encoders or until(N) with N of 1 or more epochs")
+    return text
+
+
+class InitSection(Section):
+    """Where encoders come from that do not begin with random weights, and how training treats them."""
+
+    from_: str | None = Field(
+        None, alias="from", min_length=1, description="folder of a run whose encoders are taken, fold by fold"
+    )
+    freeze: Annotated[str, AfterValidator(_freeze)] = Field(
+        "none", description="none, encoders (they never train), or until(N): they train from epoch N on, counted from 0"
+    )
+    lr_scale: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="factor on the learning rate of encoders that were trained before"
+    )
+    heads: dict[str, str] = Field(
+        default_factory=dict,
+        description="by branch of the late node, the branch of the other run whose head it takes; such heads never train",
+    )
+    transductive: str | None = Field(
+        None, min_length=1, description="the reason why the other run may have seen records that this one tests on"
+    )
+
+    @property
+    def frozen_epochs(self) -> float:
+        """How many epochs encoders stay as they are: infinitely many where they never train."""
+        found = FREEZE.fullmatch(self.freeze)
+        assert found is not None
+        return float(found[1]) if found[1] else {"none": 0.0, "encoders": math.inf}[self.freeze]
 
 
 class ExportSection(Section):
@@ -222,6 +313,7 @@ class Recipe:
     Attributes:
         fusion: the section as it was read; ``graph`` is what it means.
         augment: augmentations by sensor, in order.
+        pretrain: stages, in order; none where encoders begin with random weights or those of another run.
         expect: scores that a slow test holds the recipe to, by task.
         file: how the recipe was called when it was read; not part of what it says, nor is
         open: keys that still hold ``???``, which the command line must give.
@@ -237,6 +329,8 @@ class Recipe:
     tasks: Mapping[str, TaskEntry]
     heads: HeadsSection
     augment: Mapping[str, tuple[Choice, ...]]
+    pretrain: tuple[StageSection, ...]
+    init: InitSection
     train: TrainSection
     export: ExportSection
     run: RunSection
@@ -270,7 +364,8 @@ def plain(value: Any) -> Any:
 
 def _dump(value: BaseModel) -> dict[str, Any]:
     models = type(value).model_fields
-    nested = {name: plain(getattr(value, name)) for name in models if isinstance(getattr(value, name), BaseModel)}
+    parts = {name: getattr(value, name) for name in models}
+    nested = {name: plain(part) for name, part in parts.items() if _holds_models(part)}
     flat = value.model_dump(mode="json", exclude=set(nested))
     dumped: dict[str, Any] = {}
     for name, field_ in models.items():
@@ -278,6 +373,11 @@ def _dump(value: BaseModel) -> dict[str, Any]:
         if part is not None or field_.get_default(call_default_factory=True, validated_data={}) is not None:
             dumped[field_.alias or name] = part
     return dumped
+
+
+def _holds_models(value: Any) -> bool:
+    """Whether it is a model, or several: those know the options of their kind, which their place does not."""
+    return isinstance(value, BaseModel) or (isinstance(value, tuple) and any(isinstance(it, BaseModel) for it in value))
 
 
 def _resolve_graph(graph: Graph, short: bool) -> dict[str, Any]:

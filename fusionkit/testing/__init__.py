@@ -14,3 +14,4 @@ from fusionkit.testing.suite import check_encoder as check_encoder
 from fusionkit.testing.suite import check_fusion as check_fusion
 from fusionkit.testing.suite import check_loss as check_loss
 from fusionkit.testing.suite import check_modality as check_modality
+from fusionkit.testing.suite import check_objective as check_objective

@@ -11,7 +11,8 @@ from fusionkit.core.modality import Modality
 from fusionkit.encoders.encoder import Encoder
 from fusionkit.fusion.operation import FusionOperation
 from fusionkit.losses.loss import Loss
-from fusionkit.testing import exported, gradients, losses, masking, rows, sensors, state
+from fusionkit.pretraining.objective import PretrainingObjective
+from fusionkit.testing import exported, gradients, losses, masking, objectives, rows, sensors, state
 from fusionkit.testing.case import Case
 from fusionkit.testing.cases import sort_cases
 from fusionkit.testing.result import CheckFailed, CheckResult, ConformanceError, IdleParameters, NotApplicable
@@ -126,6 +127,25 @@ def check_modality(cls: type[Modality], *, export: bool = False, **options: Any)
     return _finish(_name(cls), results)
 
 
+def check_objective(cls: type[PretrainingObjective], *, export: bool = False, **options: Any) -> list[CheckResult]:
+    """Check a pretraining objective over made images, series and text: what it trains, and what may be missing.
+
+    Args:
+        cls: the objective.
+        export: without effect; an objective is thrown away after its stage.
+        options: its keyword-only options.
+
+    Raises:
+        ConformanceError: a check fails.
+        ConfigError: an option is wrong, or it learns from none of the made sensors.
+    """
+    cases, refused = objectives.objective_cases(cls, options)
+    results = [CheckResult("inputs", "skipped", f"refused: {why}", label) for label, why in refused.items()]
+    for case in cases:
+        results += _run(objectives.CHECKS, case, fresh=True)
+    return _finish(_name(cls), results)
+
+
 def check_component(cls: type, *, export: bool = False, **options: Any) -> list[CheckResult]:
     """Check a component by the suite of its family.
 
@@ -146,6 +166,7 @@ SUITES: dict[type, Callable[..., list[CheckResult]]] = {
     Encoder: check_encoder,
     Loss: check_loss,
     Modality: check_modality,
+    PretrainingObjective: check_objective,
 }
 
 
@@ -173,12 +194,13 @@ def _forgive(result: CheckResult, trained: set[str]) -> CheckResult:
     return replace(result, outcome="skipped", detail=detail)
 
 
-def _run(checks: Mapping[Any, tuple[str, ...]], case: Any) -> list[CheckResult]:
-    """Run checks in order; those that train get a component of their own."""
+def _run(checks: Mapping[Any, tuple[str, ...]], case: Any, fresh: bool = False) -> list[CheckResult]:
+    """Run checks in order; those that train get a component of their own, and with ``fresh`` all do."""
     results: list[CheckResult] = []
     shared: list[Any] = []
     bad: dict[str, str] = {}  # what failed or could not be checked, and the failure behind it
-    unknown = sorted(set(case.exempt) - {check.__name__ for check in (*CHECKS, *EXPORTED, *LOSS, *sensors.CHECKS)})
+    known = (*CHECKS, *EXPORTED, *LOSS, *sensors.CHECKS, *objectives.CHECKS)
+    unknown = sorted(set(case.exempt) - {check.__name__ for check in known})
     if unknown:
         results.append(
             CheckResult("exemptions", "failed", f"an exemption must name a check, but got {unknown}", case.label)
@@ -192,7 +214,7 @@ def _run(checks: Mapping[Any, tuple[str, ...]], case: Any) -> list[CheckResult]:
             bad[name] = bad[missing[0]]
             results.append(CheckResult(name, "skipped", f"rests on {bad[name]}, which failed", case.label))
         else:
-            result = _attempt(check, case, shared)
+            result = _attempt(check, case, [] if fresh else shared)
             if result.outcome == "failed":
                 bad[name] = name
             results.append(result)

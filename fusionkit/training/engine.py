@@ -60,12 +60,13 @@ class Engine:
         on_epoch: called with what the history says of each epoch.
         stop: a request to save and leave.
         name_rows: names of rows, for messages.
-        plan: the steps of every epoch; by default all rows once, in an order that the seed gives.
+        plan: the steps of every epoch, as many as its ``steps`` says where it has such; by default all rows once, in an
+            order that the seed gives.
         update: makes one step of training; by default one of the whole loss.
         before_epoch: called with the number of every epoch that begins; a resumed one was heard of already.
 
-    An objective that has ``settle`` hears of every step's end, one that has ``close_epoch`` of every epoch's; what the
-    latter gives is logged.
+    An objective that has ``begin_epoch`` hears of every epoch's beginning (of a resumed one again), one that has
+    ``settle`` of every step's end, one that has ``close_epoch`` of every epoch's; what the latter gives is logged.
 
     Raises:
         ConfigError: several processes train, but the update is for one.
@@ -115,7 +116,7 @@ class Engine:
                 f"surgery.kind=none, task_mode=joint and a balance without norms of gradients"
             )
         self.generator = torch.Generator(device)
-        self.steps = max(1, math.ceil(len(rows) / settings.batch))
+        self.steps: int = getattr(plan, "steps", max(1, math.ceil(len(rows) / settings.batch)))
         self.history: list[dict[str, float]] = []
         self.best, self.best_epoch, self.finished = math.inf, -1, False
         self._epoch, self._step = 0, 0
@@ -124,6 +125,7 @@ class Engine:
         self.plan: Plan = plan or JointPlan(rows, self.steps, seed)
         self._plan: list[Step] = []
         self.before_epoch = before_epoch
+        self.records, self.seconds = 0, 0.0  # of this process
         self._board: TensorBoard | None = None
 
     def run(self) -> None:
@@ -156,6 +158,9 @@ class Engine:
 
     def _train_epoch(self) -> None:
         self.objective.train()
+        begin = getattr(self.objective, "begin_epoch", None)
+        if begin is not None:
+            begin(self._epoch)
         self._plan = self.plan(self._epoch)
         moved = torch.cat([step.rows for step in self._plan]).to(self.device)  # one copy an epoch
         chunks = torch.split(moved, [len(step.rows) for step in self._plan])
@@ -183,6 +188,8 @@ class Engine:
                     self.save()
                     saved = now
         self._check_finite()
+        self.records += sum(len(chunk) for chunk in chunks[first:]) * self.world
+        self.seconds += time.monotonic() - began
 
     def _train_step(self, rows: Int[Tensor, " batch"], hidden: tuple[str, ...], lr: float) -> Float[Tensor, ""]:
         """One step."""

@@ -8,27 +8,29 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fusionkit.core import registry
 from fusionkit.core.errors import DataError
 from fusionkit.core.modality import Array, Modality
 from fusionkit.data.loading import Loader
-from fusionkit.data.records import Records
 from fusionkit.fusion.model import FusionModel
 from fusionkit.heads.adversary import SUBJECT, SubjectAdversary
 from fusionkit.heads.task import Task
+from fusionkit.pretraining.consistency.consistency import Consistency
 from fusionkit.recipe.build import build_model
 from fusionkit.recipe.sections import Choice, Recipe
 from fusionkit.training.blending import Blending
 from fusionkit.training.device import pick_precision
 from fusionkit.training.engine import Engine, Settings
 from fusionkit.training.interruption import StopRequest
+from fusionkit.training.labels import labelled_rows
 from fusionkit.training.listener import Listener
 from fusionkit.training.material import Material
 from fusionkit.training.objective import TaskObjective
 from fusionkit.training.order import derive_seed, inner_parts
-from fusionkit.training.plan import Plan, RandomTaskPlan
+from fusionkit.training.plan import Plan, RandomTaskPlan, SemiSupervisedPlan
+from fusionkit.training.records import name_rows
+from fusionkit.training.start import Start, hold_back
 from fusionkit.training.update import JointUpdate, PerTaskUpdate, SurgeryUpdate, Update
 from fusionkit.training.validation import Validation
 
@@ -47,6 +49,7 @@ class Job:
         validation: rows that choose the epoch; none takes the last.
         folder: where checkpoints go.
         seed: of weights and order.
+        start: encoders that were trained before; None where all begin with random weights.
     """
 
     recipe: Recipe
@@ -58,6 +61,7 @@ class Job:
     validation: Array
     folder: Path
     seed: int
+    start: Start | None = None
 
 
 def train_model(
@@ -78,6 +82,9 @@ def train_model(
     recipe, material, settings = job.recipe, job.material, job.recipe.train
     torch.manual_seed(derive_seed("weights", job.seed))
     model = build_model(recipe, job.modalities, material.stored, job.tasks).to(material.device)
+    held = None if job.start is None else hold_back(model, job.start.take(model), recipe.init)
+    if job.start is not None:
+        job.start.take_heads(model, recipe.init.heads)
     part = _blending_part(job, model)
     if model.blended is not None and model.blended[1].online:
         job = replace(job, train=np.setdiff1d(job.train, part))
@@ -100,8 +107,10 @@ def train_model(
         mixup=settings.mixup,
         balance=registry.balancing.build(balance.kind, balance.options, outcomes),
         adversary=adversary,
+        consistency=_consistency(job, model, steps),
+        held=held,
     ).to(material.device)
-    named = partial(_name_rows, material.study.records)
+    named = partial(name_rows, material.study.records)
     validate = None
     if len(job.validation):
         validate = Validation(objective, loader, job.validation, targets, settings.monitor, named)
@@ -175,9 +184,29 @@ def _adversary(job: Job, model: FusionModel, steps: int, weight: float) -> tuple
     return target, made
 
 
+def _consistency(job: Job, model: FusionModel, steps: int) -> list[Consistency]:
+    """What is learned from records without labels; teachers copy the model as it is now."""
+    tasks = {
+        name: entry.weight for name, entry in job.recipe.tasks.items() if job.tasks[name].outcome == "probabilities"
+    }
+    made: list[Consistency] = []
+    for entry in job.recipe.train.consistency:
+        steps_in_all = steps * job.recipe.train.epochs
+        method = registry.consistency.build(entry.kind, entry.options, tasks, steps_in_all).to(job.material.device)
+        method.bind(model)
+        made.append(method)
+    return made
+
+
 def _plan(job: Job, steps: int) -> Plan | None:
-    """One random task a step, where the recipe wants that."""
-    if job.recipe.train.task_mode != "random":
+    """One random task a step, or labelled records beside others, where the recipe wants that."""
+    settings = job.recipe.train
+    if settings.task_mode != "random" and (settings.consistency or job.recipe.data.labels is not None):
+        known = labelled_rows({name: job.targets[name] for name in job.tasks}, job.train)
+        marked, other = torch.from_numpy(job.train[known]), torch.from_numpy(job.train[~known])
+        ratio = max((entry.options["ratio"] for entry in settings.consistency), default=0)
+        return SemiSupervisedPlan(marked, other, settings.batch, ratio, steps, job.seed)
+    if settings.task_mode != "random":
         return None
     labelled = {}
     for name in job.tasks:
@@ -194,7 +223,3 @@ def _update(recipe: Recipe) -> Callable[..., Update]:
     if chosen is not None and chosen.kind != "none":
         return partial(SurgeryUpdate, surgery=registry.surgery.build(chosen.kind, chosen.options))
     return JointUpdate
-
-
-def _name_rows(records: Records, rows: Tensor) -> str:
-    return ", ".join(records.id[row] for row in rows[:8].tolist()) + (", ..." if len(rows) > 8 else "")

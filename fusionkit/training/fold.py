@@ -1,7 +1,5 @@
 """Train one arm on one fold and keep what it answers."""
 
-import os
-import shutil
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,15 +13,18 @@ from fusionkit.core.modality import Array, Modality
 from fusionkit.data.splits import Fold
 from fusionkit.evaluation.predict import predict
 from fusionkit.training.arm import Arm
-from fusionkit.training.checkpoint import load_tensors, save_tensors, write_atomically
+from fusionkit.training.checkpoint import load_tensors, save_tensors
+from fusionkit.training.files import keep_files
 from fusionkit.training.fitting import Job, train_model
 from fusionkit.training.interruption import StopRequest
+from fusionkit.training.labels import hide_labels
 from fusionkit.training.listener import Listener
 from fusionkit.training.material import Material
 from fusionkit.training.order import derive_seed
 from fusionkit.training.out_of_fold import fit_out_of_fold
 from fusionkit.training.parallel import is_leader
 from fusionkit.training.records import learn_tasks
+from fusionkit.training.start import Start
 
 PREDICTIONS = "predictions.safetensors"
 
@@ -50,6 +51,7 @@ def train_fold(
     number: int,
     folder: Path,
     *,
+    start: Start | None = None,
     listener: Listener | None = None,
     stop: StopRequest | None = None,
 ) -> FoldResult:
@@ -61,6 +63,7 @@ def train_fold(
         fold: which records train, validate and test.
         number: the fold's number, part of every seed.
         folder: where checkpoints, fitted files and predictions go.
+        start: encoders that were trained before.
         listener: hears of every epoch.
         stop: a request to save and leave.
     """
@@ -68,13 +71,16 @@ def train_fold(
         return load_result(folder)
     began = time.monotonic()
     recipe = arm.recipe
-    tasks, targets = learn_tasks(recipe, material.study.records)
+    records = material.study.records
+    tasks, targets = learn_tasks(recipe, records)
+    with located(f"fold {number}"):
+        targets = hide_labels(recipe, records, tasks, targets, fold.train, number)
     seed = derive_seed(recipe.seed, arm.name, number)
     for name, task in tasks.items():
         with located(f"fold {number}"):
             task.fit(targets[name][fold.train], name)
     held_out = fold.validation[~material.excluded[fold.validation]]
-    job = Job(recipe, material, {}, tasks, targets, fold.train, held_out, folder, seed)
+    job = Job(recipe, material, {}, tasks, targets, fold.train, held_out, folder, seed, start)
     job = replace(job, modalities=_fit_modalities(job))
     listener = listener or Listener()
     model, loader, best_epoch = train_model(
@@ -106,30 +112,10 @@ def train_fold(
 
 def _fit_modalities(job: Job) -> dict[str, Modality]:
     """Sensors fitted to a job's training records, or restored; what they learned lies in its folder."""
-    modalities = job.material.fit_modalities(job.recipe, job.train, job.folder, job.seed)
+    folders = [job.folder / "files", *([] if job.start is None else [job.start.files])]
+    modalities = job.material.fit_modalities(job.recipe, job.train, folders, job.seed)
     keep_files(modalities, job.folder)
     return modalities
-
-
-def keep_files(modalities: dict[str, Modality], folder: Path) -> None:
-    """Write what fitted sensors learned, once: a resumed run must see the same vocabulary.
-
-    A sensor's folder gets its name when all of its files are in it, so that a kill leaves it whole or not there.
-    """
-    for name, modality in modalities.items():
-        files, kept = modality.files(), folder / "files" / name
-        if not files or kept.is_dir():
-            continue
-        temporary = folder / "files" / f".{name}.{os.getpid()}"
-        shutil.rmtree(temporary, ignore_errors=True)
-        for file, content in files.items():
-            write_atomically(temporary / file, content)
-        try:
-            temporary.rename(kept)
-        except OSError:  # another process of this training was first
-            if not kept.is_dir():
-                raise
-            shutil.rmtree(temporary)
 
 
 def save_result(folder: Path, result: FoldResult) -> None:

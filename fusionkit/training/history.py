@@ -19,6 +19,12 @@ def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
     write_atomically(path, text.getvalue().encode())
 
 
+def read_history(path: Path) -> list[dict[str, float]]:
+    """What `write_history` wrote."""
+    with open(path, newline="") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
 class TensorBoard:
     """Scalars per epoch for TensorBoard, where it is installed (extra ``tensorboard``); else nothing.
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -195,14 +195,14 @@ class Material:
         classed = {task: e.column for task, e in self.recipe.tasks.items() if e.kind != "regression"}
         self.notes += normalisation.warn_of_erased_labels(options, self.study, name, classed)
 
-    def fit_modalities(self, recipe: Recipe, rows: Array, folder: Path | None, seed: int) -> dict[str, Modality]:
-        """The sensors of an arm, fitted to training rows where they must be, or restored from ``folder``."""
+    def fit_modalities(self, recipe: Recipe, rows: Array, folders: Sequence[Path], seed: int) -> dict[str, Modality]:
+        """The sensors of an arm, fitted to training rows where they must be, or restored from the first folder that has them."""
         modalities = build_modalities(recipe)
         for name, modality in modalities.items():
             if not modality.fitted:
                 continue
-            kept = None if folder is None else folder / "files" / name
-            if kept is not None and kept.is_dir():
+            kept = next((folder / name for folder in folders if (folder / name).is_dir()), None)
+            if kept is not None:
                 modality.restore({file.name: file.read_bytes() for file in sorted(kept.iterdir()) if file.is_file()})
                 continue
             sensor = self.study.sensors[name]

@@ -1,6 +1,6 @@
 """What training minimises: every task's mean loss over labelled records, and what fusion operations add."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 import torch
@@ -18,6 +18,9 @@ from fusionkit.heads.soft_sharing import SoftSharing
 from fusionkit.heads.task import Task
 from fusionkit.losses.balancing.balance import Balance
 from fusionkit.losses.balancing.fixed import Fixed
+from fusionkit.pretraining.consistency.answers import Answers
+from fusionkit.pretraining.consistency.consistency import Consistency
+from fusionkit.training.start import HeldBack
 from fusionkit.training.update import Terms
 
 
@@ -31,7 +34,7 @@ class TaskObjective(nn.Module):
     these weights are blended (`GradientBlending`), the loss of the answer has one, too, and validation has only that.
 
     Training weighs the tasks by ``balance`` on top of their own weights, and adds what ties trunks together
-    (`SoftSharing`) and the subject adversary; validation sees none of these, so that its losses compare.
+    (`SoftSharing`), the subject adversary and consistency; validation sees none of these, so that its losses compare.
 
     Args:
         model: the fusion model.
@@ -40,6 +43,8 @@ class TaskObjective(nn.Module):
         mixup: alpha of `mix`, which mixes training batches; 0 leaves them as they are.
         balance: weighs the tasks' losses in training; by default `Fixed`.
         adversary: guesses the subject, named by the target `SUBJECT`.
+        consistency: what is learned beside the tasks from records without labels.
+        held: parts that were trained before; None where all begin with random weights.
     """
 
     task_weights: Tensor
@@ -53,14 +58,18 @@ class TaskObjective(nn.Module):
         mixup: float = 0.0,
         balance: Balance | None = None,
         adversary: SubjectAdversary | None = None,
+        consistency: Sequence[Consistency] = (),
+        held: HeldBack | None = None,
     ) -> None:
         super().__init__()
         self.model = model
+        self.held = held
         self.tasks = dict(tasks)
         self.weights = dict(weights)
         self.mixup = mixup
         self.balance = balance if balance is not None else Fixed([task.outcome for task in tasks.values()])
         self.adversary = adversary
+        self.consistency = nn.ModuleList(consistency)
         self.learned = {
             name for name, merge in model.merges.items() if any(p.requires_grad for p in merge.parameters())
         }
@@ -83,7 +92,8 @@ class TaskObjective(nn.Module):
             mixture = mix(batch.inputs, self.mixup, generator)
             inputs = mixture.inputs
         output = self.model(inputs, generator)
-        losses, labelled, auxiliary, separate = self.losses(output, batch.targets, mixture)
+        targets = batch.targets if generator is None else self._released(output, batch.targets)
+        losses, labelled, auxiliary, separate = self.losses(output, targets, mixture)
         terms = self.balance(losses, labelled)
         if self.balance.training and torch.is_grad_enabled() and not isinstance(self.balance, Fixed):
             heard = losses if self.balance.compares_norms else summed(losses) / world_size()
@@ -92,6 +102,10 @@ class TaskObjective(nn.Module):
             auxiliary = auxiliary + part.distance()
         if self.adversary is not None:
             auxiliary = auxiliary + self._guess(self.adversary, output, batch.targets[SUBJECT], mixture)
+        if len(self.consistency) and generator is not None:
+            answers = Answers(self.model, batch, output, generator)
+            for method in self.consistency:
+                auxiliary = auxiliary + method(answers)
         return Terms(self.task_weights * terms, labelled, auxiliary, separate)
 
     def combine(self, output: Output, targets: Mapping[str, Tensor]) -> Float[Tensor, ""]:
@@ -174,9 +188,20 @@ class TaskObjective(nn.Module):
             share = 1 / len(output.branches)
             yield share, _loss(task, own[name].float(), target, mixture, output.seen[part])
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Hear that an epoch begins: parts that were trained before are frozen or free."""
+        if self.held is not None:
+            self.held.begin_epoch(epoch)
+
+    def scales(self) -> dict[int, float]:
+        """Factor on the learning rate of some parameters, by their ids."""
+        return {} if self.held is None else self.held.scales()
+
     def settle(self) -> None:
         """Hear that the optimiser made its step."""
         self.balance.settle()
+        for method in cast(Iterable[Consistency], self.consistency):
+            method.settle(self.model)
 
     def close_epoch(self) -> dict[str, float]:
         """Hear that an epoch ended; the tasks' weights that it ends with, where they are not fixed."""
@@ -184,11 +209,21 @@ class TaskObjective(nn.Module):
             if isinstance(merge, LateFusion):
                 merge.close_epoch()
         self.balance.close_epoch()
+        found: dict[str, float] = {}
+        for method in cast(Iterable[Consistency], self.consistency):
+            found |= method.close_epoch()
         if isinstance(self.balance, Fixed):
-            return {}
-        return {
-            f"weight_{name}": value for name, value in zip(self.tasks, self.balance.weights().tolist(), strict=True)
-        }
+            return found
+        weights = self.balance.weights().tolist()
+        return found | {f"weight_{name}": value for name, value in zip(self.tasks, weights, strict=True)}
+
+    def _released(self, output: Output, targets: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Targets without those that a consistency method holds back."""
+        found = dict(targets)
+        for method in cast(Iterable[Consistency], self.consistency):
+            for name in method.tasks:
+                found[name] = method.release(output.decisions[name].float(), found[name])
+        return found
 
     def _norms(self, losses: Float[Tensor, " task"]) -> Float[Tensor, " task"]:
         """Norms of the gradients of losses in the last shared layers."""

@@ -26,6 +26,11 @@ def joined() -> Iterator[bool]:
         distributed.destroy_process_group()
 
 
+def processes() -> int:
+    """How many train together."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
 def is_leader() -> bool:
     """Whether this process writes files."""
     return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0

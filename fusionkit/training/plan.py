@@ -81,3 +81,45 @@ class RandomTaskPlan:
             rows, queues[task] = queues[task][: self.batch], queues[task][self.batch :]
             steps.append(Step(rows, tuple(name for name in self.names if name != task)))
         return steps
+
+
+class SemiSupervisedPlan:
+    """Every step has labelled records and, for each of them, some without labels.
+
+    An epoch has as many steps as without hidden labels, so that methods, and none, train for the same number of steps
+    over as many labelled records. Labelled and unlabelled records come in orders of their own, each once through before
+    any comes again.
+
+    Args:
+        labelled: training rows with a label of any task.
+        unlabelled: the others.
+        batch: labelled records in a step; all of them where they are fewer.
+        ratio: unlabelled records for a labelled one of ``batch``; 0 takes none.
+        steps: how many steps an epoch has.
+        seed: of the orders.
+    """
+
+    def __init__(
+        self,
+        labelled: Int[Tensor, " known"],
+        unlabelled: Int[Tensor, " other"],
+        batch: int,
+        ratio: int,
+        steps: int,
+        seed: int,
+    ) -> None:
+        self.labelled, self.unlabelled = labelled, unlabelled
+        self.batch, self.ratio, self.steps, self.seed = batch, ratio, steps, seed
+
+    def __call__(self, epoch: int) -> list[Step]:
+        """The epoch's steps, labelled records first in each."""
+        known = self._draw("labelled", self.labelled, self.batch, epoch)
+        other = self._draw("unlabelled", self.unlabelled, self.batch * self.ratio, epoch)
+        return [Step(torch.cat(pair)) for pair in zip(known, other, strict=True)]
+
+    def _draw(self, name: str, rows: Int[Tensor, " record"], count: int, epoch: int) -> list[Int[Tensor, " batch"]]:
+        count = min(count, len(rows))
+        passes = -(-count * self.steps // max(len(rows), 1))
+        seeds = [derive_seed(name, number, self.seed) for number in range(passes)]
+        order = torch.cat([rows[:0], *(epoch_order(rows, seed, epoch) for seed in seeds)])
+        return [order[count * step : count * (step + 1)] for step in range(self.steps)]

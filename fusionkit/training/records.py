@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from torch import Tensor
+
 from fusionkit.core import registry
 from fusionkit.core.errors import located
 from fusionkit.core.modality import Array, Modality
@@ -12,6 +14,7 @@ from fusionkit.data.splits import Split, make_split
 from fusionkit.heads.task import Task
 from fusionkit.recipe.build import build_modalities, build_tasks
 from fusionkit.recipe.sections import Recipe
+from fusionkit.training.labels import hide_labels, label_notes, labelled_rows
 
 
 def build_source(recipe: Recipe) -> Source:
@@ -84,14 +87,26 @@ def learn_tasks(recipe: Recipe, records: Records) -> tuple[dict[str, Task], dict
     return tasks, targets
 
 
-def check_labels(recipe: Recipe, records: Records, split: Split, folds: Iterable[int]) -> None:
-    """Refuse labels that some fold cannot be trained on.
+def check_labels(recipe: Recipe, records: Records, split: Split, folds: Iterable[int]) -> list[str]:
+    """Refuse labels that some fold cannot be trained on; what is to be said of those that are hidden.
 
     Raises:
         DataError: a label breaks a rule, or a class does not occur in the training part of a fold.
     """
     tasks, targets = learn_tasks(recipe, records)
+    kept = {}
     for number in folds:
+        train = split.folds[number].train
         with located(f"{build_source(recipe).title}: fold {number}"):
+            left = hide_labels(recipe, records, tasks, targets, train, number)
+            kept[number] = int(labelled_rows(left, train).sum())
             for name, task in tasks.items():
-                task.fit(targets[name][split.folds[number].train], name)
+                task.fit(left[name][train], name)
+    return label_notes(recipe, split, kept, kept)
+
+
+def name_rows(records: Records, rows: Tensor) -> str:
+    """Some rows by the names of their records, for messages; a step without new ones drew from a replay buffer."""
+    if not len(rows):
+        return "drawn from the buffer"
+    return ", ".join(records.id[row] for row in rows[:8].tolist()) + (", ..." if len(rows) > 8 else "")

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from fusionkit.recipe.load import load_recipe
 from fusionkit.recipe.sections import Recipe
 from fusionkit.recipe.write import dump_recipe
 from fusionkit.training.arm import arms
-from fusionkit.training.checkpoint import write_atomically
+from fusionkit.training.checkpoint import load_tensors, write_atomically
 from fusionkit.training.device import pick_device
 from fusionkit.training.fold import PREDICTIONS, FoldResult, load_result, train_fold
 from fusionkit.training.interruption import Interrupted, stop_on_signals
@@ -32,6 +32,8 @@ from fusionkit.training.listener import Listener
 from fusionkit.training.material import Material, open_study, smoothed_together
 from fusionkit.training.parallel import agree_on, is_leader, wait
 from fusionkit.training.records import check_labels, divide, read_records
+from fusionkit.training.stage import pretrain_fold
+from fusionkit.training.start import ENCODERS, PRETRAINED, notes_of, start_of
 
 PACKAGES = ("torch", "torchaudio", "numpy", "scipy", "mne", "onnxruntime", "scikit-learn", "tokenizers", "soundfile")
 
@@ -89,6 +91,11 @@ class Run:
         found = self.folder.glob(f"fold-*/fused/{PREDICTIONS}")
         return sorted(int(path.parts[-3].removeprefix("fold-")) for path in found)
 
+    def pretrained(self) -> dict[int, dict[str, Any]]:
+        """What is known of every fold whose encoders are pretrained to the end."""
+        found = sorted(self.folder.glob(f"fold-*/{PRETRAINED}/{ENCODERS}"))
+        return {(facts := load_tensors(path)[1])["fold"]: facts for path in found}
+
     def results(self, arm: str) -> dict[int, FoldResult]:
         """What an arm answered, by fold."""
         return {
@@ -116,14 +123,37 @@ def train(recipe: Recipe, *, resume: bool = False, fold: int | None = None, list
         DataError: the data break a rule. A run that was refused before it trained leaves no folder.
         Interrupted: a stop was asked for; the run is saved.
     """
-    listener = listener or Listener()
+    return _carry_out(recipe, resume, fold, listener or Listener(), trains=True)
+
+
+def pretrain(recipe: Recipe, *, resume: bool = False, fold: int | None = None, listener: Listener | None = None) -> Run:
+    """Run the stages of a recipe's ``pretrain`` alone, in every fold; `train` with ``resume`` goes on from there.
+
+    Args:
+        recipe: what to do.
+        resume: go on with the newest run of this recipe.
+        fold: pretrain only this one.
+        listener: hears of everything.
+
+    Raises:
+        ConfigError: the recipe has no stage; else as `train`.
+        DataError: as `train`.
+        Interrupted: as `train`.
+    """
+    if not recipe.pretrain:
+        raise ConfigError("pretrain: must have a stage to be run, but the recipe has none")
+    return _carry_out(recipe, resume, fold, listener or Listener(), trains=False)
+
+
+def _carry_out(recipe: Recipe, resume: bool, fold: int | None, listener: Listener, *, trains: bool) -> Run:
+    """Pretrain, and train where that is wanted, every fold that was chosen."""
     leader = is_leader()
     records = read_records(recipe)
     split = divide(recipe, records)
     if fold is not None and not 0 <= fold < len(split.folds):
         raise ConfigError(f"--fold must be one of 0 to {len(split.folds) - 1}, but got {fold}")
     chosen = range(len(split.folds)) if fold is None else [fold]
-    check_labels(recipe, records, split, chosen)
+    hidden = check_labels(recipe, records, split, chosen) if trains else []
     device = pick_device(recipe.train.device)
     run = _resume(recipe) if resume else Run(agree_on(_begin(recipe).folder if leader else Path()))
     if recipe.train.threads:
@@ -140,7 +170,10 @@ def train(recipe: Recipe, *, resume: bool = False, fold: int | None = None, list
             notes = check_straddling(split, study, recipe.data.allow_leakage, smoothed_together(recipe, study))
         listener.say(f"run {run.folder}")
         material = Material(recipe, study, device, listener.prepare)
-        notes = [*split.notes(study.records), *notes, *material.notes]
+        starts = {
+            number: start_of(recipe.init, split, study.records, number, list(recipe.modalities)) for number in chosen
+        }
+        notes = [*split.notes(study.records), *notes, *hidden, *material.notes, *notes_of(recipe.init)]
         for note in notes:
             listener.say(f"note: {note}")
         if leader:
@@ -148,10 +181,19 @@ def train(recipe: Recipe, *, resume: bool = False, fold: int | None = None, list
             wait()
         seconds = {}
         for number in chosen:
-            for arm in arms(recipe):
+            start = starts[number]
+            if recipe.pretrain:
+                heads = {} if start is None else start.heads
+                start = pretrain_fold(
+                    recipe, material, split, number, run.folder, start=start, listener=listener, stop=stop
+                )
+                start = replace(start, heads=heads)
+            for arm in arms(recipe) if trains else ():
                 folder = run.arm_folder(number, arm.name)
                 listener.begin(arm.name, number, len(split.folds), recipe.train.epochs)
-                result = train_fold(arm, material, split.folds[number], number, folder, listener=listener, stop=stop)
+                result = train_fold(
+                    arm, material, split.folds[number], number, folder, start=start, listener=listener, stop=stop
+                )
                 seconds[f"{number}/{arm.name}"] = result.seconds
                 listener.end(arm.name, number, result.seconds)
         if not leader:

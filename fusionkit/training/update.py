@@ -100,7 +100,7 @@ class Update(ABC):
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.clip)
         for group in optimiser.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("scale", 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 
@@ -108,7 +108,9 @@ class Update(ABC):
         """Of every parameter, None where the loss does not reach it; times ``factor``. The graph stays."""
         if not loss.requires_grad:
             return [None] * len(self.parameters)
-        return list(torch.autograd.grad(loss, self.parameters, factor, retain_graph=True, allow_unused=True))
+        live = [parameter for parameter in self.parameters if parameter.requires_grad]  # some are frozen for a while
+        found = iter(torch.autograd.grad(loss, live, factor, retain_graph=True, allow_unused=True))
+        return [next(found) if parameter.requires_grad else None for parameter in self.parameters]
 
     def task_gradients(self, terms: Terms) -> dict[int, Gradients]:
         """Of the term of every task that has labels, by its number."""
@@ -128,7 +130,8 @@ class JointUpdate(Update):
         """One step."""
         with self.autocast():
             loss: Tensor = self.call(batch, generator)
-        loss.backward()  # type: ignore[no-untyped-call]
+        if loss.requires_grad:  # it may be that nothing trains
+            loss.backward()  # type: ignore[no-untyped-call]
         self.step(self.optimisers["optimiser"], lr)
         return loss.detach()
 
@@ -216,9 +219,17 @@ def _flat(gradient: Tensor | None, parameter: Tensor) -> Tensor:
 
 
 def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; biases, gains, embeddings of single tokens and other vectors do not."""
+    """Matrices decay; biases, gains, embeddings of single tokens and other vectors do not.
+
+    A module that has ``scales`` gives a factor on the rate of some parameters, by their ids; these are groups of their own.
+    """
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    scales: dict[int, float] = getattr(module, "scales", dict)()
+    groups: list[dict[str, Any]] = []
+    for scale in dict.fromkeys([1.0, *scales.values()]):
+        alike = [parameter for parameter in trained if scales.get(id(parameter), 1.0) == scale]
+        groups += [
+            {"params": [p for p in alike if p.ndim >= 2], "weight_decay": weight_decay, "scale": scale},
+            {"params": [p for p in alike if p.ndim < 2], "weight_decay": 0.0, "scale": scale},
+        ]
+    return groups

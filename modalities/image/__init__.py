@@ -6,5 +6,8 @@ from .augment import Cutout as Cutout
 from .augment import Flip as Flip
 from .augment import ImageNoise as ImageNoise
 from .augment import Shift as Shift
+from .blur import Blur as Blur
 from .front_end import Patches as Patches
+from .rand_augment import RandAugment as RandAugment
 from .reader import Image as Image
+from .resized_crop import ResizedCrop as ResizedCrop

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 RESERVED = ("[pad]", "[drop]")
 PADDING, DROPPED = 0, 1
@@ -40,3 +40,15 @@ def train_vocabulary(
     document = json.loads(tokenizer.to_str())
     document["added_tokens"] = []  # or "[pad]" in a sentence would become padding
     return Tokenizer.from_str(json.dumps(document))
+
+
+def spell(tokenizer: Tokenizer, ids: Iterable[int]) -> str:
+    """The text that ids stand for; what is padding or dropped is left out."""
+    pieces = [tokenizer.id_to_token(number) for number in ids if number not in (PADDING, DROPPED)]
+    return str(decoders.ByteLevel().decode([piece for piece in pieces if piece is not None])).strip()
+
+
+def continues(piece: str) -> bool:
+    """Whether a token goes on with the word before it: it starts with a letter, a digit or a byte of one."""
+    first = ord(piece[0])
+    return piece[0].isalnum() if first < 128 else not 0x100 <= first <= 0x120  # those are blanks and control bytes

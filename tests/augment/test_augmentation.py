@@ -1,5 +1,9 @@
 """The base of all augmentations, and what every registered one must keep."""
 
+from functools import cache
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 
@@ -7,10 +11,16 @@ from fusionkit.augment.augmentation import choose, normal, uniform
 from fusionkit.core import registry
 from fusionkit.core.levels import Features, Window
 from fusionkit.core.recording import Stored
+from fusionkit.modalities.text import Text
 
 BATCH = 6
 STORED = Stored(100.0, ("F3", "F4", "Cz", "Pz"), "V", (4,), "float32", 20)
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+OPTIONS: dict[str, dict[str, Any]] = {
+    "back_translation": {"function": f"{__name__}:backwards"},
+    "synonym": {"thesaurus": {"big": ["large", "huge"], "cat": ["puss"]}, "rate": 0.5},
+}
+LENGTHS = ("time_crop", "synonym", "back_translation")  # may change how much of a window is real
 FACTORS = ("audio_gain", "eeg_sign_flip", "signal_scale")  # change the whole window, padding too
 
 
@@ -21,6 +31,18 @@ def kinds():
     return registry.augment.kinds()
 
 
+def backwards(sentences: list[str], variant: int) -> list[str]:
+    """A translator that nobody needs."""
+    return [sentence[::-1] for sentence in sentences]
+
+
+@cache
+def text() -> Text:
+    made = Text(vocab_size=270)
+    made.fit([np.frombuffer(b"a big cat", dtype=np.uint8)] * 4, np.random.default_rng(0))
+    return made
+
+
 def window(kind: str) -> Window:
     """A batch that the augmentation is made for; row 2 is absent, row 1 is shorter."""
     generator = torch.Generator().manual_seed(3)
@@ -28,7 +50,8 @@ def window(kind: str) -> Window:
     length = torch.full((BATCH,), 20)
     length[1] = 12
     if sensor == "text":
-        values = torch.randint(2, 50, (BATCH, 20), generator=generator)
+        ids = torch.tensor(text().tokenizer.encode("a big cat").ids * 20)
+        values = ids[torch.randint(0, 9, (BATCH, 1), generator=generator) + torch.arange(20)]
         values[1, 12:] = 0
     elif sensor == "audio":
         values = torch.randn(BATCH, 20, generator=generator)
@@ -58,8 +81,10 @@ def stream(kind: str) -> Window | Features:
 
 
 def build(kind: str, **options):
-    augmentation = registry.augment.build(kind, options)
+    augmentation = registry.augment.build(kind, {**OPTIONS.get(kind, {}), **options})
     augmentation.bind(STORED)
+    if getattr(augmentation, "ids", False):
+        augmentation.meet(text())
     return augmentation
 
 
@@ -101,14 +126,14 @@ def test_shape_type_mask_and_presence_stay_and_the_input_is_untouched(kinds):
         assert type(changed) is type(given), kind
         assert same(given, copy), kind
         assert changed.values.shape == given.values.shape and changed.values.dtype == given.values.dtype, kind
-        if kind != "time_crop":
+        if kind not in LENGTHS:
             assert same(changed[1:], given[1:]), kind
 
 
 def test_padding_of_a_record_stays_what_it_was(kinds):
     for kind, augmentation in each_kind(kinds):
         given = stream(kind)
-        if isinstance(given, Window) and given.values.ndim == 4:
+        if (isinstance(given, Window) and given.values.ndim == 4) or kind in ("synonym", "back_translation"):
             continue
         changed = augmentation(given, torch.Generator().manual_seed(1))
         axis = (1, slice(12, None)) if isinstance(given, Features) else (1, ..., slice(12, None))

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -177,3 +178,29 @@ def test_noise_has_the_ratio_asked_for():
 def test_bounds_of_noise_must_be_in_order():
     with pytest.raises(ConfigError, match="30 is more than 20"):
         AudioNoise(least=30.0, most=20.0)
+
+
+def torchaudio_stripe(size: int, most: int, draw: np.random.Generator) -> np.ndarray:
+    """As `torchaudio.functional.mask_along_axis` draws one; its widths are below ``most``."""
+    width = draw.random() * most
+    start = int(draw.random() * (size - width))
+    return (np.arange(size) >= start) & (np.arange(size) < start + int(width))
+
+
+def test_stripes_fall_where_those_of_torchaudio_fall():
+    """Ours reach F and T, and the last place, too, as the paper's do: 9 of 25 there is 8 of 24 here."""
+    rows, steps, bands = 5000, 24, 20
+    mask = torch.ones(rows, steps, dtype=torch.bool)
+    given_ = Features(torch.randn(rows, steps, bands, 1), mask, torch.ones(rows, dtype=torch.bool))
+    for axis, options in ((1, {"time": 8, "frequency_masks": 0}), (2, {"frequency": 8, "time_masks": 0})):
+        ours = SpecAugment(**{"time_fraction": 1.0, "time_masks": 1, "frequency_masks": 1, **options})
+        changed = (ours(given_, torch.Generator().manual_seed(0)).values != given_.values).movedim(axis, 1)
+        draw, size = np.random.default_rng(0), changed.shape[1]
+        theirs = torch.from_numpy(np.stack([torchaudio_stripe(size + 1, 9, draw)[:size] for _ in range(rows)]))
+        hidden = [it.flatten(2).any(2) if it.ndim > 2 else it for it in (changed, theirs)]
+        places = [
+            it.float().mean(0) for it in hidden
+        ]  # theirs are rarer at the end, for their widths are no whole ones
+        torch.testing.assert_close(*places, atol=0.045, rtol=0)
+        widths = [torch.bincount(it.sum(1), minlength=9) / rows for it in hidden]
+        torch.testing.assert_close(widths[0], widths[1], atol=0.025, rtol=0)

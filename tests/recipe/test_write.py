@@ -57,5 +57,5 @@ def test_sections_are_written_in_their_order_without_aliases(recipe_file):
     assert text == "name: x\naugment:\n  a:\n  - {kind: mask}\n  b:\n  - {kind: mask}\ntrain: {epochs: 1}\nlater: 1\n"
     written = dump_recipe(load_recipe(recipe_file()))
     order = [line.partition(":")[0] for line in written.splitlines() if line[0].isalpha()]
-    assert order == ["name", "seed", "plugins", "data", "modalities", "fusion", "tasks", "heads", "augment", "train",
-                     "export", "run", "expect"]  # fmt: skip
+    assert order == ["name", "seed", "plugins", "data", "modalities", "fusion", "tasks", "heads", "augment", "pretrain",
+                     "init", "train", "export", "run", "expect"]  # fmt: skip

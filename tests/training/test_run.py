@@ -209,7 +209,7 @@ def test_validation_without_a_label_chooses_no_epoch(tiny):
 
 
 def test_a_vocabulary_that_a_kill_left_half_written_is_learned_again(tiny, monkeypatch):
-    from fusionkit.training import fold as module
+    from fusionkit.training import files as module
 
     recipe = tiny()
     write = module.write_atomically

@@ -1,0 +1,1 @@
+"""What can be learned from records without labels: one objective a file."""

@@ -1,0 +1,124 @@
+"""What every pretraining objective is: a loss of a batch that needs no labels, through the encoders of its sensors."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from fusionkit.core.levels import Batch, Features, FeatureShape, Tokens, Window, WindowShape
+from fusionkit.fusion.model import FusionModel, Pass
+
+
+@dataclass(frozen=True)
+class Given:
+    """What an objective is built with.
+
+    Attributes:
+        sensors: those whose encoders the stage trains, in the recipe's order.
+        dim: width of their tokens.
+        features: what is known of each sensor's features.
+        levels: what each sensor's encoder takes.
+        windows: shape of each sensor's longest window; None where a window has no fixed axes (text).
+        vocabularies: how many ids each text sensor has.
+        classes: how many classes each task has, of those with classes.
+        steps: steps of the stage.
+    """
+
+    sensors: tuple[str, ...]
+    dim: int
+    features: Mapping[str, FeatureShape]
+    levels: Mapping[str, Literal["features", "window"]]
+    windows: Mapping[str, WindowShape | None] = field(default_factory=dict)
+    vocabularies: Mapping[str, int] = field(default_factory=dict)
+    classes: Mapping[str, int] = field(default_factory=dict)
+    steps: int = 1
+
+
+class Looks:
+    """One batch as objectives see it: as it is, and changed by the sensors' own augmentations.
+
+    What one objective has had computed the others share.
+
+    Args:
+        model: its encoders are trained.
+        batch: inputs, and targets where records have labels (NaN where not).
+        generator: draws augmentations.
+    """
+
+    def __init__(self, model: FusionModel, batch: Batch, generator: torch.Generator) -> None:
+        self.model, self.batch, self.generator = model, batch, generator
+        self._views: dict[int, Pass] = {}
+        self._clean: Pass | None = None
+
+    @property
+    def clean(self) -> Pass:
+        """The batch without augmentation."""
+        if self._clean is None:
+            self._clean = self.model.look(self.batch.inputs)
+        return self._clean
+
+    def view(self, number: int) -> Pass:
+        """The batch with augmentations drawn for this number; the same number gives the same look."""
+        if number not in self._views:
+            self._views[number] = self.model.look(self.batch.inputs, self.generator)
+        return self._views[number]
+
+    def known(self) -> Pass:
+        """A look that was computed already, where there is one: an augmented one, else the batch as it is."""
+        return next(iter(self._views.values()), None) or self.clean
+
+    def present(self, sensor: str) -> Bool[Tensor, " batch"]:
+        """Which records have a sensor."""
+        return self.batch.inputs[sensor].present
+
+    def level(self, sensor: str) -> Window | Features:
+        """What the sensor's encoder takes of the batch as it is: windows, or normalised features."""
+        if self.model.encoders[sensor].level == "window":
+            return self.clean.levels[sensor]
+        return self.clean.feature(sensor)
+
+    def encode(self, sensor: str, level: Window | Features) -> Tokens:
+        """Tokens of what was made of `level`: masked, turned, cut."""
+        tokens: Tokens = self.model.encoders[sensor](level)
+        return tokens
+
+
+class PretrainingObjective(nn.Module, ABC):
+    """A loss without labels. Its keyword-only arguments are its recipe options.
+
+    What it needs beside the encoders (projection heads, decoders, queues, teachers) are its own modules and buffers,
+    trained and checkpointed with the stage and thrown away after it. A record that lacks a sensor counts nothing in
+    that sensor's loss; a batch in which nothing counts has loss 0 without NaN in any gradient.
+
+    Args:
+        given: what the builder knows.
+
+    Raises:
+        ConfigError: the stage's sensors are none that it can learn from.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, given: Given) -> None:
+        super().__init__()
+        self.given = given
+
+    def bind(self, model: FusionModel) -> None:
+        """Take a copy of what a teacher needs, once, before the first step (and before a checkpoint is restored)."""
+        del model
+
+    @abstractmethod
+    def forward(self, looks: Looks, generator: torch.Generator) -> Float[Tensor, ""]:
+        """The mean loss of one batch."""
+
+    def settle(self, model: FusionModel) -> None:
+        """Hear that the optimiser made its step: a teacher moves here."""
+        del model
+
+    def close_epoch(self) -> dict[str, float]:
+        """Hear that an epoch ended; what the history should say of it."""
+        return {}

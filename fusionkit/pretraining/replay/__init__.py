@@ -1,0 +1,1 @@
+"""Buffers that keep some records of a stream which gives each only once, one a file."""
