@@ -95,6 +95,8 @@ def split(
 ) -> None:
     """Split a recipe's data and say what every part of every fold holds; signal on two sides is refused.
 
+    Of training records, labels that data.labels hides count as missing.
+
     Example:
         fusionkit data split manifest data.path=lab/manifest.csv data.split.folds=5
     """
@@ -105,6 +107,7 @@ def split(
     from fusionkit.data.guard import check_straddling
     from fusionkit.evaluation.parts import describe_split, untrainable
     from fusionkit.recipe.load import load_recipe
+    from fusionkit.training.labels import hide_labels, label_notes, labelled_rows
     from fusionkit.training.material import open_study
     from fusionkit.training.records import divide, learn_tasks, read_records
 
@@ -114,12 +117,18 @@ def split(
     records = read_records(read)
     made = divide(read, records)
     tasks, targets = learn_tasks(read, records)
+    left, kept = [], {}
+    for number, fold in enumerate(made.folds):
+        with located(f"fold {number}"):
+            left.append(hide_labels(read, records, tasks, targets, fold.train, number))
+        kept[number] = int(labelled_rows(left[-1], fold.train).sum())
     with watch(screen) as listener:
         study = open_study(read, listener.prepare)
     with located("data.split"):
         notes = check_straddling(made, study, read.data.allow_leakage)
-    parts = describe_split(made, records, tasks, targets)
-    notes += [f"{line}; training would refuse this" for line in untrainable(made, tasks, targets)]
+    parts = describe_split(made, records, tasks, left)
+    notes += label_notes(read, made, kept, kept)
+    notes += [f"{line}; training would refuse this" for line in untrainable(made, tasks, left)]
     if as_json:
         options = made.options.model_dump(exclude_none=True)
         print_json({"options": options, "digest": made.digest, "parts": plain_facts(parts), "notes": notes})

@@ -1,6 +1,6 @@
 """What each part of a split holds: groups, records, and how often every class occurs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +41,7 @@ class PartFacts:
 
 
 def describe_split(
-    split: Split, records: Records, tasks: Mapping[str, Task], targets: Mapping[str, Array]
+    split: Split, records: Records, tasks: Mapping[str, Task], targets: Sequence[Mapping[str, Array]]
 ) -> list[PartFacts]:
     """Count what every part of every fold holds.
 
@@ -49,7 +49,7 @@ def describe_split(
         split: the folds.
         records: the table they were made of.
         tasks: which have learned their classes.
-        targets: every record's target by task.
+        targets: of every fold, every record's target by task.
     """
     group, names = records.group(split.options.by), records.group_names(split.options.by)
     return [
@@ -58,20 +58,20 @@ def describe_split(
             part=part,
             records=len(rows),
             groups=tuple(names[index] for index in np.unique(group[rows])),
-            tasks={name: _labels(task, targets[name][rows]) for name, task in tasks.items()},
+            tasks={name: _labels(task, targets[number][name][rows]) for name, task in tasks.items()},
         )
         for number, fold in enumerate(split.folds)
         for part, rows in fold.parts().items()
     ]
 
 
-def untrainable(split: Split, tasks: Mapping[str, Task], targets: Mapping[str, Array]) -> list[str]:
+def untrainable(split: Split, tasks: Mapping[str, Task], targets: Sequence[Mapping[str, Array]]) -> list[str]:
     """Why training would refuse a fold, a line each: a class that its training part lacks, or no label at all."""
     lines = []
     for number, fold in enumerate(split.folds):
         for name, task in tasks.items():
             try:
-                task.fit(targets[name][fold.train], name)
+                task.fit(targets[number][name][fold.train], name)
             except DataError as error:
                 lines.append(f"fold {number}: {error}")
     return lines

@@ -1,7 +1,7 @@
 """What a run's encoders have learned: probes of frozen embeddings, and fine-tuning with few labels, sensor by sensor.
 
-All is learned from the run's training records and asked about its test records; validation has no part in it. Beside
-each number stands that of the same encoder with random weights.
+All is learned from the run's training records, of whose labels those alone that ``data.labels`` keeps, and asked about
+its test records; validation has no part in it. Beside each number stands that of the same encoder with random weights.
 """
 
 import time
@@ -25,6 +25,7 @@ from fusionkit.heads.task import Task
 from fusionkit.recipe.build import build_model
 from fusionkit.recipe.sections import InitSection, Recipe
 from fusionkit.training.device import pick_device
+from fusionkit.training.labels import hide_labels, labelled_rows
 from fusionkit.training.listener import Listener
 from fusionkit.training.material import Material
 from fusionkit.training.order import derive_seed
@@ -151,6 +152,7 @@ def probe(
     starts = {n: read_pretrained(run.folder, n) if pretrained else read_start(run.folder, n) for n in folds}
     chosen = _chosen(run, recipe, starts[folds[0]], sensors)
     answers: list[_Answer] = []
+    kept: dict[int, int] = {}
     with Study.open(run.study) as study:
         if run.facts["study"]["digest"] != study.digest:
             raise DataError(
@@ -163,20 +165,24 @@ def probe(
         for number in folds:
             part = split.folds[number]
             part = Fold(part.train, part.validation, part.test[~material.excluded[part.test]])
-            for name, task in tasks.items():
-                with located(f"fold {number}"):
-                    task.fit(targets[name][part.train], name)
-            given = _Given(recipe, material, number, len(split.folds), part, tasks, targets)
+            with located(f"fold {number}"):
+                left = hide_labels(recipe, study.records, tasks, targets, part.train, number)
+                for name, task in tasks.items():
+                    task.fit(left[name][part.train], name)
+            kept[number] = int(labelled_rows(left, part.train).sum())
+            given = _Given(recipe, material, number, len(split.folds), part, tasks, left)
             sides: dict[Side, Start] = {"learned": starts[number], "untrained": _untrained(given, starts[number])}
             for side, start in sides.items():
                 answers += _frozen(given, start, side, chosen)
             for sensor in chosen:
+                if not labelled_rows(left, given.having(sensor).train).any():
+                    continue  # no label that is kept has the sensor
                 for share in shares:
                     for side, start in sides.items():
                         answers += _tuned(given, start, side, sensor, share, epochs, listener)
     measured = _measure(answers, tasks, targets, groups)
     weights: Literal["pretrained", "trained"] = "pretrained" if pretrained else "trained"
-    return Probed(weights, folds, recipe.data.split.by, measured, _notes(weights, tasks))
+    return Probed(weights, folds, recipe.data.split.by, measured, _notes(recipe, weights, tasks, kept))
 
 
 def _chosen(run: Run, recipe: Recipe, start: Start, sensors: Sequence[str]) -> list[str]:
@@ -283,11 +289,14 @@ def _share(hits: Array, target: Array) -> float:
     return float(hits.mean())
 
 
-def _notes(weights: str, tasks: Mapping[str, Task]) -> list[str]:
+def _notes(recipe: Recipe, weights: str, tasks: Mapping[str, Task], kept: Mapping[int, int]) -> list[str]:
     notes = []
+    if recipe.data.labels is not None:
+        counts = ", ".join(f"{count} in fold {number}" for number, count in kept.items())
+        notes.append(f"data.labels hides labels: all that is learned here has those that are kept, {counts}")
     if weights == "trained":
         notes.append(
-            "encoders were trained with all labels of the training records, also where few are given to fine-tuning"
+            "encoders were trained with all labels that training records keep, also where few are given to fine-tuning"
         )
     for name, task in tasks.items():
         if not _classed(task):

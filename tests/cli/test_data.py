@@ -209,6 +209,17 @@ def test_a_split_is_shown_as_a_table(here, capsys):
     assert ", 1 missing" in shown
 
 
+def test_hidden_labels_are_missing_in_training_parts_alone(here, capsys):
+    found = json.loads(said(capsys, "split", "r.yaml", "data.labels.keep=2", "--json"))
+    for fold in (0, 1):
+        parts = {part["part"]: part["tasks"]["state"] for part in found["parts"] if part["fold"] == fold}
+        assert parts["train"]["labelled"] == 2 and parts["train"]["missing"] == 2
+        assert parts["train"]["classes"] == {"rest": 1, "work": 1}
+        assert parts["validation"]["missing"] == parts["test"]["missing"] == 0
+    (note,) = (line for line in found["notes"] if line.startswith("data.labels hides labels"))
+    assert "2 of 4 in fold 0, 2 of 4 in fold 1" in note
+
+
 def test_a_fold_that_cannot_be_trained_is_noted(here, capsys):
     rows = read(here / "t.csv")
     rows[0]["state"] = "sleep"

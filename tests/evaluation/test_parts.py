@@ -26,7 +26,7 @@ def learned():
     tasks = {"k": Classification(), "m": MultiLabel(), "v": Regression()}
     for name, task in tasks.items():
         task.learn(RECORDS.labels[name], name)
-    return tasks, {name: task.encode(RECORDS.labels[name], name) for name, task in tasks.items()}
+    return tasks, [{name: task.encode(RECORDS.labels[name], name) for name, task in tasks.items()}]
 
 
 def test_records_groups_and_labels_are_counted():
@@ -47,7 +47,7 @@ def test_records_groups_and_labels_are_counted():
 
 def test_nothing_labelled_is_said():
     tasks, targets = learned()
-    targets["v"] = np.full_like(targets["v"], np.nan)
+    targets[0]["v"] = np.full_like(targets[0]["v"], np.nan)
     parts = describe_split(split(train=["a"], validation=["b"], test=["c"]), RECORDS, tasks, targets)
     assert parts[0].tasks["v"] == LabelFacts(0, 2, {}, None)
 

@@ -10,10 +10,12 @@ from fusionkit.cli import main
 from fusionkit.core.errors import ConfigError, DataError, UnknownNameError
 from fusionkit.data.splits import Split
 from fusionkit.data.study import Study
+from fusionkit.evaluation import fine_tuning as fine_tuning_module
 from fusionkit.evaluation import probing
 from fusionkit.evaluation.embeddings import embed
 from fusionkit.evaluation.fine_tuning import FineTuning
 from fusionkit.evaluation.probing import TOGETHER, probe
+from fusionkit.training.labels import hide_labels
 from fusionkit.training.listener import Listener
 from fusionkit.training.material import Material
 from fusionkit.training.records import learn_tasks
@@ -54,7 +56,7 @@ def test_a_trained_run_is_measured_as_trained_and_says_that_it_knew_the_labels(t
     probed = probe(run, sensors=["eeg"], shares=())
     assert probed.weights == "trained" and probed.folds == [0]
     assert {one.sensor for one in probed.measured} == {"eeg"}
-    assert any("were trained with all labels" in note for note in probed.notes)
+    assert any("were trained with all labels that training" in note for note in probed.notes)
     assert read_start(run.folder, 0).sensors == ["eeg", "text"]
 
 
@@ -107,6 +109,36 @@ def test_frozen_probes_learn_from_training_records_alone(pretrained, monkeypatch
     with Study.open(pretrained.study) as study:
         fold = Split.load(pretrained.folder / "split.json", study.records).folds[1]
     assert [rows.tolist() for rows in seen] == [fold.train.tolist(), fold.test.tolist()] * 2  # learned, untrained
+
+
+def test_labels_that_the_run_hides_teach_nothing(tiny, monkeypatch) -> None:
+    """Six training records have a label in every probe, and the test records all of theirs."""
+    known, tuned = [], []
+    line, train_model = probing.linear_probe, fine_tuning_module.train_model
+
+    def watch(values, labels, queries, classes):
+        known.append((len(values), len(labels)))
+        return line(values, labels, queries, classes)
+
+    def train_few(job, *, listener):
+        tuned.append(np.unique(job.train))
+        assert (~np.isnan(job.targets["target"][job.train])).all()
+        return train_model(job, listener=listener)
+
+    monkeypatch.setattr(probing, "linear_probe", watch)
+    monkeypatch.setattr(fine_tuning_module, "train_model", train_few)
+    run = pretrain(tiny(STAGE, "data.labels.keep=6", "modalities=text"), fold=0)
+    probed = probe(run, shares=(1.0,), epochs=1)
+    with Study.open(run.study) as study:
+        fold = Split.load(run.folder / "split.json", study.records).folds[0]
+        here = study.sensors["text"].offset >= 0
+        tasks, targets = learn_tasks(run.recipe, study.records)
+        left = hide_labels(run.recipe, study.records, tasks, targets, fold.train, 0)["target"]
+    rows = fold.train[here[fold.train] & ~np.isnan(left[fold.train])]
+    assert 3 <= len(rows) <= 6 < here[fold.train].sum()
+    assert known == [(len(rows), len(rows))] * 2 and [found.tolist() for found in tuned] == [sorted(rows)] * 2
+    assert any("has those that are kept, 6 in fold 0" in note for note in probed.notes)
+    assert {one.records for one in probed.measured} == {int(here[fold.test].sum())}
 
 
 def test_untrained_is_where_pretraining_began(tiny) -> None:
