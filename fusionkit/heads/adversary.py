@@ -45,7 +45,8 @@ class SubjectAdversary(nn.Module):
     .. math:: \lambda = \frac{2}{1 + e^{-10 p}} - 1
 
     Its classes are the training subjects: others are unknown to it, and it is no part of a trained model. One hidden
-    layer as wide as the readout is our choice.
+    layer as wide as the readout is our choice, and so is ``pace``: under Adam a head that is no faster than what it
+    judges falls behind, and a readout that moves about deceives it although everything still shows there.
 
     Args:
         readouts: names of the vectors that task heads read; each gets a head of its own.
@@ -53,6 +54,7 @@ class SubjectAdversary(nn.Module):
         subjects: names of the training subjects, in the order of the classes.
         steps: how many steps a whole training has.
         weight: what its loss counts beside the tasks'.
+        pace: factor on the learning rate of its heads.
 
     Raises:
         ConfigError: there is one subject, from whom nobody is to be told apart.
@@ -64,7 +66,14 @@ class SubjectAdversary(nn.Module):
     done: Tensor
 
     def __init__(
-        self, readouts: Iterable[str], dim: int, subjects: Iterable[str], *, steps: int, weight: float = 1.0
+        self,
+        readouts: Iterable[str],
+        dim: int,
+        subjects: Iterable[str],
+        *,
+        steps: int,
+        weight: float = 1.0,
+        pace: float = 30.0,
     ) -> None:
         super().__init__()
         self.task = Classification(classes=list(subjects))
@@ -72,7 +81,7 @@ class SubjectAdversary(nn.Module):
         self.heads = nn.ModuleList(
             nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, len(self.task.classes))) for _ in self.readouts
         )
-        self.steps, self.weight = steps, weight
+        self.steps, self.weight, self.pace = steps, weight, pace
         self.register_buffer("done", torch.zeros((), dtype=torch.long))
 
     def forward(self, readouts: Mapping[str, Float[Tensor, "batch dim"]]) -> dict[str, Float[Tensor, "batch subject"]]:
@@ -84,3 +93,7 @@ class SubjectAdversary(nn.Module):
             name: head(reverse(readouts[name], share)).float().log_softmax(-1)
             for name, head in zip(self.readouts, self.heads, strict=True)
         }
+
+    def scales(self) -> dict[int, float]:
+        """Factor on the learning rate, by the parameter's id; 1 for all that are not named."""
+        return {id(p): self.pace for p in self.parameters()} if self.pace != 1 else {}

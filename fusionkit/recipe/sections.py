@@ -123,6 +123,9 @@ class AdversarySection(Section):
     """A head that the trunk learns to deceive about the subject."""
 
     weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="of its loss beside the tasks'")
+    pace: float = Field(
+        30.0, gt=0, allow_inf_nan=False, description="factor on its learning rate, lest the trunk run ahead of it"
+    )
 
 
 class HeadsSection(Section):

@@ -18,7 +18,7 @@ from fusionkit.heads.adversary import SUBJECT, SubjectAdversary
 from fusionkit.heads.task import Task
 from fusionkit.pretraining.consistency.consistency import Consistency
 from fusionkit.recipe.build import build_model
-from fusionkit.recipe.sections import Choice, Recipe
+from fusionkit.recipe.sections import AdversarySection, Choice, Recipe
 from fusionkit.training.blending import Blending
 from fusionkit.training.device import pick_precision
 from fusionkit.training.engine import Engine, Settings
@@ -91,7 +91,7 @@ def train_model(
     targets, steps = dict(job.targets), max(1, math.ceil(len(job.train) / settings.batch))
     adversary = None
     if recipe.heads.adversary is not None:
-        targets[SUBJECT], adversary = _adversary(job, model, steps, recipe.heads.adversary.weight)
+        targets[SUBJECT], adversary = _adversary(job, model, steps, recipe.heads.adversary)
     loader = material.loader(recipe, job.modalities, targets)
     if not (job.folder / "last.safetensors").exists():
         chunks = torch.split(torch.from_numpy(job.train), loader.chunk)
@@ -170,7 +170,7 @@ def _blending_part(job: Job, model: FusionModel) -> Array:
     return inner_parts(job.train, groups, model.blended[1].parts, derive_seed("blend", job.seed))[0]
 
 
-def _adversary(job: Job, model: FusionModel, steps: int, weight: float) -> tuple[Array, SubjectAdversary]:
+def _adversary(job: Job, model: FusionModel, steps: int, section: AdversarySection) -> tuple[Array, SubjectAdversary]:
     """The target that names training subjects, NaN for all other records, and the head that guesses it."""
     subject = np.asarray(job.material.study.records.subject)
     names = sorted(set(subject[job.train].tolist()))
@@ -180,7 +180,9 @@ def _adversary(job: Job, model: FusionModel, steps: int, weight: float) -> tuple
     target[job.train] = np.searchsorted(names, subject[job.train])
     readouts = [*model.branch_heads, *model.heads]
     steps *= job.recipe.train.epochs
-    made = SubjectAdversary(readouts, job.recipe.graph.dim, names, steps=steps, weight=weight)
+    made = SubjectAdversary(
+        readouts, job.recipe.graph.dim, names, steps=steps, weight=section.weight, pace=section.pace
+    )
     return target, made
 
 

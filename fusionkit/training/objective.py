@@ -195,7 +195,8 @@ class TaskObjective(nn.Module):
 
     def scales(self) -> dict[int, float]:
         """Factor on the learning rate of some parameters, by their ids."""
-        return {} if self.held is None else self.held.scales()
+        parts = [part for part in (self.held, self.adversary) if part is not None]
+        return {key: scale for part in parts for key, scale in part.scales().items()}
 
     def settle(self) -> None:
         """Hear that the optimiser made its step."""

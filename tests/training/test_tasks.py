@@ -280,6 +280,21 @@ def test_a_training_that_stops_in_an_epoch_goes_on_to_the_same_bits(tiny, choice
     assert set(trained.tasks) == {"target", "second"}
 
 
+def test_the_recipe_says_how_fast_the_adversary_learns(tiny, monkeypatch):
+    from fusionkit.training import fitting
+
+    paces = []
+
+    class Seen(Engine):
+        def __init__(self, objective, *given, **options):
+            paces.append(set(objective.scales().values()))
+            super().__init__(objective, *given, **options)
+
+    monkeypatch.setattr(fitting, "Engine", Seen)
+    train(tiny(*TWO, "train.epochs=1", "heads.adversary={pace: 7}"), fold=0)
+    assert paces[0] == {7.0}
+
+
 def test_stacking_is_fitted_on_decisions_about_unseen_groups_and_resumed(tiny, monkeypatch):
     from fusionkit.training import out_of_fold
 
