@@ -173,7 +173,7 @@ def _carry_out(recipe: Recipe, resume: bool, fold: int | None, listener: Listene
         starts = {
             number: start_of(recipe.init, split, study.records, number, list(recipe.modalities)) for number in chosen
         }
-        notes = [*split.notes(study.records), *notes, *hidden, *material.notes, *notes_of(recipe.init)]
+        notes = [*split.notes(study.records), *notes, *hidden, *material.notes, *notes_of(recipe)]
         for note in notes:
             listener.say(f"note: {note}")
         if leader:

@@ -11,7 +11,8 @@ from fusionkit.core.errors import ConfigError, DataError, located
 from fusionkit.data.records import Records
 from fusionkit.data.splits import Split
 from fusionkit.fusion.model import FusionModel
-from fusionkit.recipe.sections import InitSection
+from fusionkit.recipe.sections import InitSection, Recipe, plain
+from fusionkit.recipe.yaml import read_file
 from fusionkit.training.arm import FUSED
 from fusionkit.training.checkpoint import load_tensors
 
@@ -177,10 +178,10 @@ def start_of(init: InitSection, split: Split, records: Records, number: int, sen
     """The encoders of another run that a fold begins with; None where the recipe names none.
 
     Nothing of validation or test parts may have been seen: the other run must have the same split, of which the same
-    fold is taken, unless the recipe gives a reason why another will do.
+    fold is taken, unless the recipe gives a reason why another will do. A run that began with such a reason hands it on.
 
     Raises:
-        ConfigError: the other run has another split, and no reason is given.
+        ConfigError: the other run has another split, or itself began with encoders of one, and no reason is given.
         DataError: it is no run, a file of it is broken, or it has an encoder of none of the ``sensors``.
     """
     if init.from_ is None:
@@ -200,6 +201,12 @@ def start_of(init: InitSection, split: Split, records: Records, number: int, sen
                 f"{run} has another split, so that it may have seen records that this one validates or tests on; give the same "
                 f"data.split, or init.transductive='<reason>'"
             )
+        before = _section(run, "init").get("transductive")
+        if before is not None and init.transductive is None:
+            raise ConfigError(
+                f"{run} began with encoders that may have seen records that this run validates or tests on (its "
+                f"init.transductive: {before!r}); give init.transductive='<reason>', too"
+            )
         if not set(sensors) & set(start.sensors):
             theirs = ", ".join(start.sensors)
             raise DataError(f"{start.source} must have an encoder of {' or '.join(sensors)}, but has those of {theirs}")
@@ -218,6 +225,12 @@ def _digest(run: Path, records: Records) -> str | None:
         return None
 
 
+def _section(run: Path, name: str) -> dict[str, Any]:
+    """A section of the recipe that a run was made by."""
+    found = read_file(run / "recipe.yaml", str(run / "recipe.yaml")).data.get(name)
+    return dict(found) if isinstance(found, dict) else {}
+
+
 def _made_for(run: Path, number: int) -> dict[str, Any] | None:
     """Fold and split that pretrained encoders say they are of; None where trained ones are taken."""
     folder = run / f"fold-{number}"
@@ -226,9 +239,18 @@ def _made_for(run: Path, number: int) -> dict[str, Any] | None:
     return load_tensors(folder / PRETRAINED / ENCODERS)[1]
 
 
-def notes_of(init: InitSection) -> list[str]:
-    """What a report must say of a start that is not guarded."""
-    if init.from_ is None or init.transductive is None:
+def notes_of(recipe: Recipe) -> list[str]:
+    """What a report must say of a start that is not guarded, or that knew labels which are hidden now."""
+    init, notes = recipe.init, []
+    if init.from_ is None:
         return []
-    seen = f"encoders come from {init.from_}, which may have seen records of validation and test parts"
-    return [f"transductive: {seen}: {init.transductive}"]
+    if init.transductive is not None:
+        seen = f"encoders come from {init.from_}, which may have seen records of validation and test parts"
+        notes.append(f"transductive: {seen}: {init.transductive}")
+    if recipe.data.labels is not None:
+        now, then = plain(recipe.data.labels), _section(Path(init.from_), "data").get("labels")
+        if then != now:
+            notes.append(
+                f"encoders come from {init.from_}, which may have learned from labels that data.labels hides here"
+            )
+    return notes

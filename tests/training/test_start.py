@@ -76,6 +76,28 @@ def test_another_split_is_refused_unless_there_is_a_reason(tiny, tmp_path, pretr
     assert f"note: {told[0]}" in notes.lines
 
 
+@pytest.mark.parametrize("through", [(), (STAGE,)])
+def test_a_reason_is_asked_for_again_of_who_begins_with_a_run_that_needed_one(tiny, tmp_path, pretrained, through):
+    """The run between has this very split, but its encoders have seen another one's training records."""
+    why = "init.transductive=to see"
+    between = train(tiny(f"init.from={pretrained.folder}", "name=between", "data.split.folds=3", why, *through), fold=0)
+    last = (f"init.from={between.folder}", "data.split.folds=3")
+    with pytest.raises(ConfigError, match=r"init\.from: .* began with encoders that may have seen .*'to see'"):
+        train(tiny(*last), fold=0)
+    assert not (tmp_path / "runs" / "tiny").exists()
+    notes = train(tiny(*last, why), fold=0).facts["notes"]
+    assert any(note.startswith("transductive: encoders come from") for note in notes)
+
+
+def test_encoders_that_knew_labels_which_are_hidden_now_are_told_of(tiny):
+    def told(before):
+        recipe = tiny(f"init.from={before.folder}", "data.labels={keep: 6}", "train.epochs=1")
+        return [note for note in train(recipe, fold=0).facts["notes"] if "labels that data.labels hides here" in note]
+
+    assert len(told(train(tiny("name=all", "train.epochs=1"), fold=0))) == 1
+    assert told(train(tiny("name=few", "data.labels={keep: 6}", "train.epochs=1"), fold=0)) == []
+
+
 def test_encoders_of_another_fold_put_in_its_place_are_refused(tiny, pretrained):
     folds = [pretrained.folder / f"fold-{fold}" / "pretrained" for fold in (0, 1)]
     shutil.rmtree(folds[0])
