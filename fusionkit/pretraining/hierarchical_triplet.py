@@ -111,6 +111,8 @@ class HierarchicalTriplet(MetricObjective):
 
     exempt: ClassVar[Mapping[str, str]] = {"gradient_reaches_encoders": "triplets that keep their margin have none"}
 
+    compares_looks: ClassVar[bool] = False  # classes tell what is alike
+
     def __init__(
         self,
         given: Given,

@@ -1,7 +1,7 @@
 """What objectives share that compare embeddings of records which are alike, or are not."""
 
 from abc import abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -58,6 +58,8 @@ class MetricObjective(PretrainingObjective):
         hidden: width of the projection's layer; 0 leaves it out.
         out: numbers that are compared.
     """
+
+    compares_looks: ClassVar[bool] = True
 
     def __init__(self, given: Given, task: str | None, hidden: int, out: int) -> None:
         super().__init__(given)

@@ -1,7 +1,7 @@
 """Momentum contrast: a look is nearer to another look at its record than to a queue of older ones."""
 
 import copy
-from typing import Annotated, cast
+from typing import Annotated, ClassVar, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -92,6 +92,8 @@ class MoCo(PretrainingObjective):
         temperature: Chen et al., "Improved Baselines with Momentum Contrastive Learning", 2020. Theirs are a queue of
         65536 and a momentum of 0.999, for a million images.
     """
+
+    compares_looks: ClassVar[bool] = True
 
     def __init__(
         self,

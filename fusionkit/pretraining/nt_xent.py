@@ -1,6 +1,6 @@
 """NT-Xent: two looks at a record are nearer to each other than to any look at another record."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -50,6 +50,8 @@ class NTXent(PretrainingObjective):
     Reference:
         Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", ICML 2020, algorithm 1.
     """
+
+    compares_looks: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -97,11 +97,15 @@ class PretrainingObjective(nn.Module, ABC):
     Args:
         given: what the builder knows.
 
+    Attributes:
+        compares_looks: whether it learns that two augmented looks at a record are alike, and they had better differ.
+
     Raises:
         ConfigError: the stage's sensors are none that it can learn from.
     """
 
     kind: ClassVar[str]
+    compares_looks: ClassVar[bool] = False
 
     def __init__(self, given: Given) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """Supervised contrast: looks at records of one class are nearer to each other than to looks at other classes."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -44,6 +44,8 @@ class SupCon(MetricObjective):
     Reference:
         Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020, L_out.
     """
+
+    compares_looks: ClassVar[bool] = False  # classes tell what is alike
 
     def __init__(
         self,

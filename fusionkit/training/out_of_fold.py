@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fusionkit.core import registry
 from fusionkit.core.levels import Decision
 from fusionkit.core.modality import Array, Modality
 from fusionkit.evaluation.predict import outputs
 from fusionkit.fusion.model import FusionModel
 from fusionkit.fusion.operation import Fittable, LateFusion, TrainingBatch
+from fusionkit.recipe.sections import Recipe
 from fusionkit.training.checkpoint import load_tensors, save_tensors
 from fusionkit.training.fitting import Job, train_model
 from fusionkit.training.interruption import StopRequest
@@ -45,6 +47,10 @@ def fit_out_of_fold(
     will be (validation chooses the epoch), and decide about it. No decision about a validation or test record is
     used. An inner training is resumed after a kill, a finished one is read from disk.
 
+    Encoders that were trained before begin in every inner training as they do in the model, and have then seen the
+    records that are held out, with their labels where an objective or another run's training looked at them: decisions
+    are surer than they would be about new records. `notes_of_held_out` says so.
+
     Args:
         model: whose late operations are fitted.
         job: what the model will train on.
@@ -73,6 +79,18 @@ def fit_out_of_fold(
         with torch.no_grad():
             merge.cpu().fit(partial(iter, [batch]), torch.Generator().manual_seed(derive_seed("meta", job.seed)))
             merge.to(job.material.device)
+
+
+def notes_of_held_out(recipe: Recipe) -> list[str]:
+    """What a report must say of late nodes whose branches begin with encoders that saw what is held out from them."""
+    end = recipe.graph.end
+    if end.level != "late" or not (recipe.pretrain or recipe.init.from_):
+        return []
+    merge: LateFusion = registry.fusion.build(end.kind, end.options, tuple(end.inputs))
+    if not merge.held_out:
+        return []
+    begin = "encoders that were trained before on all training records, those that are held out from them included"
+    return [f"{end.name} ({end.kind}) learns from the decisions of branches which begin with {begin}"]
 
 
 def _decide(

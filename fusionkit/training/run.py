@@ -30,9 +30,10 @@ from fusionkit.training.fold import PREDICTIONS, FoldResult, load_result, train_
 from fusionkit.training.interruption import Interrupted, stop_on_signals
 from fusionkit.training.listener import Listener
 from fusionkit.training.material import Material, open_study, smoothed_together
+from fusionkit.training.out_of_fold import notes_of_held_out
 from fusionkit.training.parallel import agree_on, is_leader, wait
 from fusionkit.training.records import check_labels, divide, read_records
-from fusionkit.training.stage import pretrain_fold
+from fusionkit.training.stage import notes_of_looks, pretrain_fold
 from fusionkit.training.start import ENCODERS, PRETRAINED, notes_of, start_of
 
 PACKAGES = ("torch", "torchaudio", "numpy", "scipy", "mne", "onnxruntime", "scikit-learn", "tokenizers", "soundfile")
@@ -174,6 +175,7 @@ def _carry_out(recipe: Recipe, resume: bool, fold: int | None, listener: Listene
             number: start_of(recipe.init, split, study.records, number, list(recipe.modalities)) for number in chosen
         }
         notes = [*split.notes(study.records), *notes, *hidden, *material.notes, *notes_of(recipe)]
+        notes += [*notes_of_looks(recipe), *(notes_of_held_out(recipe) if trains else ())]
         for note in notes:
             listener.say(f"note: {note}")
         if leader:

@@ -41,7 +41,7 @@ from fusionkit.pretraining.collapse import COLLAPSED, alignment, spread, uniform
 from fusionkit.pretraining.objective import Given, Looks, PretrainingObjective
 from fusionkit.pretraining.replay.buffer import ReplayBuffer
 from fusionkit.recipe.build import build_model, build_tasks, window_shape
-from fusionkit.recipe.sections import Recipe, StageSection
+from fusionkit.recipe.sections import ObjectiveEntry, Recipe, StageSection
 from fusionkit.training.checkpoint import save_tensors
 from fusionkit.training.device import pick_precision
 from fusionkit.training.engine import Engine, Settings
@@ -275,6 +275,24 @@ def pretrain_fold(
         save_tensors(folder / ENCODERS, encoder_tensors(model, sensors), facts)
     wait()
     return read_pretrained(run, number)
+
+
+def notes_of_looks(recipe: Recipe) -> list[str]:
+    """What a report must say of stages that compare two looks at a sensor which nothing makes differ."""
+    notes = []
+    for place, stage in enumerate(recipe.pretrain):
+        same = ", ".join(name for name in stage.encoders if not recipe.augment.get(name))
+        kinds = [entry.kind for entry in stage.objectives if _compares(entry)]
+        if same and kinds:
+            what = f"{', '.join(dict.fromkeys(kinds))} compares two looks at {same}, but augment names none of these"
+            notes.append(f"pretrain.{place}: {what}: they differ by dropout alone, or not at all")
+    return notes
+
+
+def _compares(entry: ObjectiveEntry) -> bool:
+    """Whether two looks at a record are all that is alike; with the classes of a task other records are, too."""
+    objective: type[PretrainingObjective] = registry.objectives.get(entry.kind)
+    return objective.compares_looks and entry.options.get("task") is None
 
 
 def _settings(recipe: Recipe, stage: StageSection, device: torch.device) -> Settings:

@@ -12,9 +12,10 @@ from fusionkit.data.splits import Split
 from fusionkit.data.study import Study
 from fusionkit.evaluation import fine_tuning as fine_tuning_module
 from fusionkit.evaluation import probing
-from fusionkit.evaluation.embeddings import embed
+from fusionkit.evaluation.embeddings import embed, linear_probe
 from fusionkit.evaluation.fine_tuning import FineTuning
 from fusionkit.evaluation.probing import TOGETHER, probe
+from fusionkit.training.fitting import train_model
 from fusionkit.training.labels import hide_labels
 from fusionkit.training.listener import Listener
 from fusionkit.training.material import Material
@@ -114,11 +115,10 @@ def test_frozen_probes_learn_from_training_records_alone(pretrained, monkeypatch
 def test_labels_that_the_run_hides_teach_nothing(tiny, monkeypatch) -> None:
     """Six training records have a label in every probe, and the test records all of theirs."""
     known, tuned = [], []
-    line, train_model = probing.linear_probe, fine_tuning_module.train_model
 
     def watch(values, labels, queries, classes):
         known.append((len(values), len(labels)))
-        return line(values, labels, queries, classes)
+        return linear_probe(values, labels, queries, classes)
 
     def train_few(job, *, listener):
         tuned.append(np.unique(job.train))

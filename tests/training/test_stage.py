@@ -25,7 +25,9 @@ from fusionkit.training import stage as module
 from fusionkit.training.checkpoint import load_tensors
 from fusionkit.training.interruption import Interrupted, StopRequest
 from fusionkit.training.listener import Listener
+from fusionkit.training.out_of_fold import notes_of_held_out
 from fusionkit.training.run import pretrain, train
+from fusionkit.training.stage import notes_of_looks
 from fusionkit.training.start import ENCODERS, read_start
 
 STAGE = "pretrain={objectives: [{kind: nt_xent}], epochs: 2, batch: 8}"
@@ -184,6 +186,29 @@ def test_a_later_stage_moves_only_its_encoders(tiny):
     assert any(not torch.equal(done[name], first[f"model.model.{name}"]) for name in done)
     history = (two.folder / "fold-0/pretrained/history.csv").read_text().splitlines()
     assert len(history) == 1 + 2 + 20
+
+
+def test_looks_that_nothing_makes_differ_are_noted(tiny):
+    def told(objectives, *more):
+        return notes_of_looks(tiny(f"pretrain={{objectives: [{objectives}], epochs: 1}}", *more))
+
+    noise = "augment.eeg=[{kind: channel_noise}]"
+    (line,) = told("{kind: nt_xent}, {kind: moco}")
+    assert line.startswith("pretrain.0: nt_xent, moco compares two looks at eeg, text, but augment names none of these")
+    (line,) = told("{kind: triplet}", noise)
+    assert "two looks at text, but" in line
+    assert told("{kind: triplet}", noise, "pretrain.encoders=[eeg]") == []
+    assert told("{kind: triplet, task: target}") == told("{kind: supcon}") == told("{kind: masked_sensor}") == []
+    notes = Notes()
+    run = pretrain(tiny(STAGE), fold=0, listener=notes)
+    assert any("compares two looks at eeg, text" in note for note in run.facts["notes"])
+
+
+@pytest.mark.parametrize("before", [(), (STAGE,)])
+def test_stacking_says_that_encoders_saw_what_is_held_out(tiny, before):
+    made = tiny("fusion={kind: stacking, dim: 8, folds: 2}", *before)
+    assert len(notes_of_held_out(made)) == len(before)
+    assert notes_of_held_out(tiny("fusion={kind: vote, dim: 8}", *before)) == []
 
 
 def test_labels_that_are_hidden_stay_hidden(tiny, monkeypatch):
