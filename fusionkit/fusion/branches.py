@@ -3,13 +3,14 @@
 States are ``(branch, batch, step, dim)``; a parameter's first axis is the branch.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from fusionkit.core.errors import ConfigError
 from fusionkit.core.levels import Tokens
@@ -413,6 +414,24 @@ class BranchBlock(nn.Module):
         hidden = self.dropout(self.activation(self.feed_in(self.feed_norm(x))))
         out: Tensor = x + self.dropout(self.feed_out(hidden))
         return out
+
+
+def some_branches(module: nn.Module, branches: Sequence[int], *given: Tensor) -> Tensor:
+    """What some of a module's branches make of as many inputs, as if it had no others.
+
+    Args:
+        module: the first axis of all its parameters is the branch.
+        branches: which, in the order of the inputs.
+        given: what it takes.
+    """
+    parameters = dict(module.named_parameters())
+    if list(branches) == list(range(len(next(iter(parameters.values()))))):
+        made: Tensor = module(*given)
+        return made
+    apart = {name: whole.unbind() for name, whole in parameters.items()}
+    chosen = {name: torch.stack([parts[branch] for branch in branches]) for name, parts in apart.items()}
+    made = functional_call(module, chosen, given)
+    return made
 
 
 class BranchLSTM(nn.Module):

@@ -1,20 +1,31 @@
 """MulT: every sensor looks at the low-level tokens of every other one, then at itself."""
 
-from collections.abc import Mapping
-from itertools import permutations
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from itertools import permutations, product
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
 from fusionkit.core.errors import ConfigError
 from fusionkit.core.levels import Tokens, scrub
 from fusionkit.core.registry import fusion
-from fusionkit.fusion.branches import BranchBlock, BranchNorm, BranchShares, last_real, normal, stack_streams
+from fusionkit.fusion.branches import (
+    BranchBlock,
+    BranchNorm,
+    BranchShares,
+    last_real,
+    normal,
+    some_branches,
+    stack_streams,
+)
 from fusionkit.fusion.operation import IntermediateFusion
+
+UNEQUAL = 2
+"""Times that a stream may be as long as another, to be padded with it: beyond that both are computed by themselves."""
 
 
 def positions(steps: int, dim: int, like: Tensor) -> Float[Tensor, "{steps} {dim}"]:
@@ -26,6 +37,29 @@ def positions(steps: int, dim: int, like: Tensor) -> Float[Tensor, "{steps} {dim
     frequency = 10000 ** (-torch.arange(half, device=like.device, dtype=torch.float32) / max(half - 1, 1))
     angle = torch.arange(1, steps + 1, device=like.device, dtype=torch.float32)[:, None] * frequency
     return F.pad(torch.cat([angle.sin(), angle.cos()], -1), (0, dim - 2 * half)).to(like.dtype)
+
+
+class Group(NamedTuple):
+    """Streams of about one length, by their numbers, with zeros (masked) at the end of the shorter ones."""
+
+    streams: list[int]
+    values: Float[Tensor, "stream batch step dim"]
+    mask: Bool[Tensor, "stream batch step"]
+
+
+def group_lengths(lengths: Sequence[int]) -> list[list[int]]:
+    """Streams by number, so that in a group none is over `UNEQUAL` times as long as another: 1, 64, 1, 50 give 0, 2 and 1, 3.
+
+    An export has one group, since its lengths may vary.
+    """
+    if torch.compiler.is_exporting():
+        return [list(range(len(lengths)))]
+    groups: list[list[int]] = []
+    for stream in sorted(range(len(lengths)), key=lambda stream: lengths[stream]):
+        if not groups or lengths[stream] > UNEQUAL * lengths[groups[-1][0]]:
+            groups.append([])
+        groups[-1].append(stream)
+    return [sorted(group) for group in groups]
 
 
 @fusion.register("mult")
@@ -40,8 +74,9 @@ class MulT(IntermediateFusion):
 
     and ends in a layer norm. The stacks of a target, side by side, pass through self-attention (as many layers, at
     least three, and a layer norm), whose last real step is kept; with s those of all targets, the answer is
-    :math:`W_o (s + W_b\, \mathrm{Drop}(\mathrm{relu}(W_a s)))`. Streams may differ in length. All stacks are computed
-    as one; their number grows with the square of the number of sensors, by definition.
+    :math:`W_o (s + W_b\, \mathrm{Drop}(\mathrm{relu}(W_a s)))`. Streams may differ in length. All stacks of streams of
+    about one length (`group_lengths`) are computed as one; their number grows with the square of the number of
+    sensors, by definition.
 
     Of ours: the paper's answer is a vector; here each target has one token, and the mean over the tokens is that
     vector (`BranchShares`). A sensor that is absent is no key, counts as zeros in s and has no token. Positions
@@ -101,29 +136,57 @@ class MulT(IntermediateFusion):
     def forward(self, inputs: Mapping[str, Tokens]) -> Tokens:
         """Join one batch: one token a sensor."""
         clean = [scrub(inputs[name]) for name in self.inputs]
-        embedded, mask = stack_streams(
+        embedded = [
             tokens._replace(values=self._embed(project(tokens.values)))
             for project, tokens in zip(self.project, clean, strict=True)
-        )
-        states = torch.stack([embedded[target] for target, _ in self.pairs])
-        plain = normal(embedded)
-        source = torch.stack([plain[source] for _, source in self.pairs])
-        heard = torch.stack([mask[source] for _, source in self.pairs])
-        for block in self.cross:
-            states = block(states, heard, source)
-        beside = self.cross_norm(states).unflatten(0, (len(clean), -1))
-        memory = beside.permute(0, 2, 3, 1, 4).flatten(3)
-        for block in self.memory[:-1]:
-            memory = block(memory, mask)
-        last = last_real(memory, mask)[:, :, None]  # nothing reads the others, so the last block makes no more
-        last = self.memory_norm(self.memory[-1](last, mask, normal(memory)))[:, :, 0]
-        last = torch.where(mask.any(2)[..., None], last, torch.zeros_like(last))
-        joined = last.transpose(0, 1).flatten(1)
+        ]
+        groups = group_lengths([tokens.mask.shape[1] for tokens in clean])
+        stacked = [Group(group, *stack_streams(embedded[stream] for stream in group)) for group in groups]
+        beside = self._cross(stacked)
+        last: dict[int, Tensor] = {}
+        for group in stacked:
+            memory = torch.stack([torch.cat([beside[n] for n in self._stacks(one)], -1) for one in group.streams])
+            last |= dict(zip(group.streams, self._remember(group, memory), strict=True))
+        joined = torch.cat([last[stream] for stream in range(len(clean))], 1)
         joined = joined + self.residual(self.dropout(F.relu(self.hidden(joined))))
         tokens = self.out(joined.unflatten(1, (len(clean), -1)).transpose(0, 1))
-        real = mask.any(2).transpose(0, 1)
+        real = torch.stack([tokens.mask.any(1) for tokens in clean], 1)
         present = torch.stack([tokens.present for tokens in clean]).any(0)
         return scrub(Tokens(tokens, real, present))
+
+    def _stacks(self, target: int) -> list[int]:
+        """Numbers of a target's stacks."""
+        return [n for n, pair in enumerate(self.pairs) if pair[0] == target]
+
+    def _cross(self, groups: Sequence[Group]) -> dict[int, Float[Tensor, "batch step dim"]]:
+        """What each stack makes, by its number."""
+        made: dict[int, Tensor] = {}
+        plain = [normal(group.values) for group in groups]
+        for target, (source, looked) in product(groups, list(zip(groups, plain, strict=True))):
+            chosen = [n for n, (a, b) in enumerate(self.pairs) if a in target.streams and b in source.streams]
+            if not chosen:  # a stream by itself
+                continue
+            to, of = (
+                [group.streams.index(self.pairs[n][side]) for n in chosen] for side, group in ((0, target), (1, source))
+            )
+            states = torch.stack([target.values[row] for row in to])
+            shown, heard = torch.stack([looked[row] for row in of]), torch.stack([source.mask[row] for row in of])
+            for block in self.cross:
+                states = some_branches(block, chosen, states, heard, shown)
+            made |= dict(zip(chosen, some_branches(self.cross_norm, chosen, states), strict=True))
+        return made
+
+    def _remember(
+        self, group: Group, memory: Float[Tensor, "stream batch step wide"]
+    ) -> Float[Tensor, "stream batch wide"]:
+        """The last real step behind self-attention; zeros where a sensor is absent."""
+        own, mask = group.streams, group.mask
+        for block in self.memory[:-1]:
+            memory = some_branches(block, own, memory, mask)
+        last = last_real(memory, mask)[:, :, None]  # nothing reads the others, so the last block makes no more
+        last = some_branches(self.memory[-1], own, last, mask, normal(memory))
+        last = some_branches(self.memory_norm, own, last)[:, :, 0]
+        return torch.where(mask.any(2)[..., None], last, torch.zeros_like(last))
 
     def _embed(self, values: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token dim"]:
         placed: Tensor = self.embed_dropout(values * self.dim**0.5 + positions(values.shape[1], self.dim, values))

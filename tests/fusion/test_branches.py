@@ -9,6 +9,7 @@ from fusionkit.core.errors import ConfigError
 from fusionkit.core.levels import Tokens
 from fusionkit.fusion.branches import (
     BranchAttention,
+    BranchBlock,
     BranchLinear,
     BranchLSTM,
     BranchNorm,
@@ -20,6 +21,7 @@ from fusionkit.fusion.branches import (
     product,
     rotate,
     sinusoid,
+    some_branches,
     stack_streams,
 )
 
@@ -237,3 +239,14 @@ def test_products_of_many_rows_are_the_plain_ones(out):
         torch.testing.assert_close(found, wanted)
         gradients = [torch.autograd.grad(answer.square().sum(), x)[0] for answer in (found, wanted)]
         torch.testing.assert_close(*gradients)
+
+
+def test_some_branches_answer_as_they_do_among_all_and_learn_alone():
+    block = shaken(BranchBlock(3, 6, 2, dropout=0.0, activation=torch.relu)).double()
+    x, mask = torch.randn(3, 4, 5, 6, dtype=torch.float64), torch.rand(3, 4, 5) > 0.3
+    whole = block(x, mask)
+    assert torch.equal(some_branches(block, range(3), x, mask), whole)
+    some = some_branches(block, [2, 0], x[[2, 0]], mask[[2, 0]])
+    torch.testing.assert_close(some, whole[[2, 0]])
+    some.square().sum().backward()
+    assert all((parameter.grad[1] == 0).all() and parameter.grad[[0, 2]].any() for parameter in block.parameters())
