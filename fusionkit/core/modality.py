@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -52,6 +52,7 @@ class Modality(ABC):
         suffixes: file endings it reads (lower case, with the dot), for `fusionkit init`.
         encoder: kind of its default encoder.
         fitted: whether `fit` must see training records (a vocabulary); then windows are made per fold.
+        holds: what its windows are, where that is so of every study; None where only data tell.
         pictures: whether `figures` draws something.
         limits: least and greatest number of any window; None where there is no such bound.
     """
@@ -61,6 +62,7 @@ class Modality(ABC):
     encoder: ClassVar[str] = "transformer"
     fitted: ClassVar[bool] = False
     limits: ClassVar[tuple[float, float] | None] = None
+    holds: ClassVar[Literal["image", "signal", "text"] | None] = None
 
     @abstractmethod
     def read(self, path: Path) -> Recording:

@@ -1,6 +1,6 @@
 """Colorization: an image without hue, and which hues it had."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -87,6 +87,8 @@ class Colorization(PretrainingObjective):
     """
 
     bins: Float[Tensor, "bin 2"]
+
+    learns_from: ClassVar[frozenset[str]] = frozenset({"image"})
 
     def __init__(
         self,

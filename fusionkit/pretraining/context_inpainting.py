@@ -1,6 +1,6 @@
 """Context inpainting: a hole in a record, painted from what lies around it."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -86,6 +86,8 @@ class ContextInpainting(PretrainingObjective):
     """
 
     adversarial: Float[Tensor, ""]
+
+    learns_from: ClassVar[frozenset[str]] = frozenset({"image", "signal"})
 
     def __init__(
         self,

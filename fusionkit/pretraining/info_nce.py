@@ -2,7 +2,7 @@
 
 import math
 from itertools import combinations
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -62,6 +62,8 @@ class InfoNCE(PretrainingObjective):
         et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021; to an anchor:
         Girdhar et al., "ImageBind", CVPR 2023.
     """
+
+    early: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from functools import cache
 from itertools import permutations
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -70,6 +70,8 @@ class Jigsaw(PretrainingObjective):
     """
 
     orders: Int[Tensor, "order 9"]
+
+    learns_from: ClassVar[frozenset[str]] = frozenset({"image"})
 
     def __init__(
         self,

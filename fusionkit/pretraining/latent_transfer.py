@@ -1,6 +1,6 @@
 """Latent-space transfer: a new sensor's encoder learns to say what an old sensor's encoder says of the same moment."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -74,6 +74,8 @@ class LatentTransfer(PretrainingObjective):
     Reference:
         No paper is known to us; the loss is that of feature distillation, Romero et al., FitNets, ICLR 2015.
     """
+
+    early: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """Masked auto-encoder: most of a record is hidden, and predicted from the rest."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -80,6 +80,8 @@ class MaskedAutoencoder(PretrainingObjective):
         He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022; Huang et al., "Masked Autoencoders
         that Listen", NeurIPS 2022; Xie et al., "SimMIM", CVPR 2022.
     """
+
+    learns_from: ClassVar[frozenset[str]] = frozenset({"image", "signal"})
 
     def __init__(
         self,

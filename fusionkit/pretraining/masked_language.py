@@ -1,6 +1,6 @@
 """Masked language: some words of a sentence are hidden, and told from the others."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -60,6 +60,9 @@ class MaskedLanguage(PretrainingObjective):
         Devlin et al., "BERT", NAACL 2019.
     """
 
+    learns_from: ClassVar[frozenset[str]] = frozenset({"text"})
+    early: ClassVar[bool] = True
+
     def __init__(
         self, given: Given, *, share: Annotated[float, Field(gt=0, lt=1, description="share of words chosen")] = 0.15
     ) -> None:
@@ -75,10 +78,15 @@ class MaskedLanguage(PretrainingObjective):
             ConfigError: they do not.
         """
         for name in self.heads:
-            sight = require_each(model, name, "masked_language")
-            if not (sight.back or sight.ahead):
-                kind = model.encoders[name].kind
-                raise ConfigError(f"masked_language must have tokens that know of other words, but {name} has {kind}")
+            self.check_encoder(name, model.encoders[name])
+
+    def check_encoder(self, name: str, encoder: nn.Module) -> None:
+        """Refuse an encoder whose tokens know nothing of other words."""
+        sight = require_each(encoder, name, "masked_language")
+        if not (sight.back or sight.ahead):
+            raise ConfigError(
+                f"masked_language must have tokens that know of other words, but {name} has {encoder.kind}"
+            )
 
     def forward(self, looks: Looks, generator: torch.Generator) -> Float[Tensor, ""]:
         """The loss of one batch."""

@@ -1,6 +1,6 @@
 """Masked sensor: what a sensor's encoder says is predicted from what the other sensors say."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -62,6 +62,8 @@ class MaskedSensor(PretrainingObjective):
     Reference:
         Baevski et al., "data2vec", ICML 2022, for targets that a slow copy makes.
     """
+
+    early: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -59,6 +59,7 @@ class MetricObjective(PretrainingObjective):
         out: numbers that are compared.
     """
 
+    early: ClassVar[bool] = True
     compares_looks: ClassVar[bool] = True
 
     def __init__(self, given: Given, task: str | None, hidden: int, out: int) -> None:

@@ -93,6 +93,7 @@ class MoCo(PretrainingObjective):
         65536 and a momentum of 0.999, for a million images.
     """
 
+    early: ClassVar[bool] = True
     compares_looks: ClassVar[bool] = True
 
     def __init__(

@@ -1,5 +1,7 @@
 """Next token: every word of a sentence is told from those before it."""
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -33,6 +35,9 @@ class NextToken(PretrainingObjective):
         Radford et al., "Improving Language Understanding by Generative Pre-Training", 2018, equation 1.
     """
 
+    learns_from: ClassVar[frozenset[str]] = frozenset({"text"})
+    early: ClassVar[bool] = True
+
     def __init__(self, given: Given) -> None:
         super().__init__(given)
         names = text_sensors(given, "next_token")
@@ -45,11 +50,14 @@ class NextToken(PretrainingObjective):
             ConfigError: they do.
         """
         for name in self.heads:
-            if require_each(model, name, "next_token").ahead:
-                kind = model.encoders[name].kind
-                raise ConfigError(
-                    f"next_token must have an encoder that looks at no later word, as causal: true, but {name} has {kind}"
-                )
+            self.check_encoder(name, model.encoders[name])
+
+    def check_encoder(self, name: str, encoder: nn.Module) -> None:
+        """Refuse an encoder that looks ahead."""
+        if require_each(encoder, name, "next_token").ahead:
+            raise ConfigError(
+                f"next_token must have an encoder that looks at no later word, as causal: true, but {name} has {encoder.kind}"
+            )
 
     def forward(self, looks: Looks, generator: torch.Generator) -> Float[Tensor, ""]:
         """The loss of one batch."""

@@ -51,6 +51,7 @@ class NTXent(PretrainingObjective):
         Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", ICML 2020, algorithm 1.
     """
 
+    early: ClassVar[bool] = True
     compares_looks: ClassVar[bool] = True
 
     def __init__(

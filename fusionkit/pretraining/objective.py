@@ -1,14 +1,15 @@
 """What every pretraining objective is: a loss of a batch that needs no labels, through the encoders of its sensors."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from fusionkit.core.errors import ConfigError
 from fusionkit.core.levels import Batch, Features, FeatureShape, Tokens, Window, WindowShape
 from fusionkit.fusion.model import FusionModel, Pass
 
@@ -98,6 +99,9 @@ class PretrainingObjective(nn.Module, ABC):
         given: what the builder knows.
 
     Attributes:
+        learns_from: which kinds of windows it learns from (see `Modality.holds`); empty for all.
+        early: whether it can be made before data are read: features, windows and true sizes of vocabularies and classes
+            are nothing that it is made by.
         compares_looks: whether it learns that two augmented looks at a record are alike, and they had better differ.
 
     Raises:
@@ -105,11 +109,64 @@ class PretrainingObjective(nn.Module, ABC):
     """
 
     kind: ClassVar[str]
+    learns_from: ClassVar[frozenset[str]] = frozenset()
+    early: ClassVar[bool] = False
     compares_looks: ClassVar[bool] = False
 
     def __init__(self, given: Given) -> None:
         super().__init__()
         self.given = given
+
+    @classmethod
+    def foresee(
+        cls,
+        options: Mapping[str, Any],
+        sensors: Sequence[str],
+        dim: int,
+        levels: Mapping[str, Literal["features", "window"]],
+        holds: Mapping[str, str | None],
+        tasks: Sequence[str],
+        encoders: Mapping[str, nn.Module],
+    ) -> None:
+        """Refuse what a recipe alone tells to be wrong; what only data tell is refused when it is made and bound.
+
+        Args:
+            options: its own.
+            sensors: those whose encoders the stage trains.
+            dim: width of their tokens.
+            levels: what each sensor's encoder takes.
+            holds: what each sensor's windows are.
+            tasks: those with classes.
+            encoders: of text sensors, made for words of some width.
+
+        Raises:
+            ConfigError: it can learn nothing so.
+        """
+        found = {holds[name] for name in sensors}
+        if cls.learns_from and None not in found and not found & cls.learns_from:
+            wanted = " and ".join(sorted(cls.learns_from))
+            raise ConfigError(f"{cls.kind} learns from {wanted} sensors, but none of {list(sensors)} is such")
+        if not cls.early or (cls.learns_from and None in found):
+            return
+        words = {name: 2 for name in levels if holds[name] == "text" and levels[name] == "features"}
+        given = Given(tuple(sensors), dim, {}, levels, vocabularies=words, classes=dict.fromkeys(tasks, 2))
+        with torch.random.fork_rng(devices=[]):
+            made = cls(given, **options)
+        for name in sensors:
+            if name in encoders:
+                made.check_encoder(name, encoders[name])
+
+    def check_encoder(self, name: str, encoder: nn.Module) -> None:
+        """Refuse an encoder from which it can learn nothing.
+
+        Args:
+            name: of a sensor of the stage.
+            encoder: of it.
+
+        Raises:
+            ConfigError: it is such.
+        """
+        del name, encoder
 
     def bind(self, model: FusionModel) -> None:
         """Take a copy of what a teacher needs, once, before the first step (and before a checkpoint is restored)."""

@@ -1,6 +1,6 @@
 """Relative position: on which of eight sides of a piece of an image another one lay."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -42,6 +42,8 @@ class RelativePosition(PretrainingObjective):
     Reference:
         Doersch, Gupta and Efros, "Unsupervised Visual Representation Learning by Context Prediction", ICCV 2015.
     """
+
+    learns_from: ClassVar[frozenset[str]] = frozenset({"image"})
 
     def __init__(
         self,

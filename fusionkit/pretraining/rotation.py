@@ -1,5 +1,7 @@
 """Rotation: by how many quarters an image is turned."""
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -33,6 +35,8 @@ class Rotation(PretrainingObjective):
     Reference:
         Gidaris, Singh and Komodakis, "Unsupervised Representation Learning by Predicting Image Rotations", ICLR 2018.
     """
+
+    learns_from: ClassVar[frozenset[str]] = frozenset({"image"})
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)

@@ -3,11 +3,11 @@
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from fusionkit.core.errors import ConfigError
 from fusionkit.core.levels import Features
 from fusionkit.encoders.encoder import Encoder, FeatureEncoder
-from fusionkit.fusion.model import FusionModel
 from fusionkit.pretraining.objective import Given
 
 STEPS = 5
@@ -63,13 +63,12 @@ def text_sensors(given: Given, kind: str) -> list[str]:
     return found
 
 
-def require_each(model: FusionModel, name: str, kind: str) -> Sight:
+def require_each(encoder: nn.Module, name: str, kind: str) -> Sight:
     """What the tokens of a text know, one a word.
 
     Raises:
         ConfigError: a token stands for several words, or for none.
     """
-    encoder = model.encoders[name]
     assert isinstance(encoder, Encoder)
     found = find_sight(encoder)
     if not found.each:

@@ -35,6 +35,7 @@ from fusionkit.recipe.sections import (
     choice_model,
     task_conflicts,
 )
+from fusionkit.recipe.stages import refuse_stages
 from fusionkit.recipe.streaming import refuse_streams
 
 OPEN = "???"
@@ -132,6 +133,9 @@ class Reader:
                     f"a {entry.kind} with these options must read a joined stream, but {node.name!r} is a late node"
                 )
                 self.problem(("tasks", task), message)
+        alone = isinstance(self.data.get("pretrain"), dict)  # one stage, without a list around it
+        for place, number, message in refuse_stages(recipe):
+            self.problem(("pretrain", *(() if alone else (place,)), "objectives", number), message)
         if recipe.export.streaming:
             for key, message in refuse_streams(recipe):
                 self.problem(key, message)

@@ -224,6 +224,9 @@ def pretrain_fold(
         chunks = torch.split(torch.from_numpy(rows), loader.chunk)
         model.eval().fit_standardise(lambda: (loader.batch(chunk) for chunk in chunks))
     given = partial(_given, recipe, modalities, material, model, classes)
+    for place, stage in enumerate(recipe.pretrain):  # refused before any is trained
+        with located(f"pretrain.{place}"):
+            _objective(stage, model, given(stage.encoders, 1)).bind()
     loaded, spent = 0, 0.0
     history: list[Mapping[str, float]] = []
     for place, stage in enumerate(recipe.pretrain):

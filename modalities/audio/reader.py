@@ -47,6 +47,7 @@ class Audio(Modality):
     """
 
     kind: ClassVar[str] = "audio"
+    holds = "signal"
     suffixes: ClassVar[frozenset[str]] = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".opus"})
     encoder: ClassVar[str] = "cnn"
 

@@ -61,6 +61,7 @@ class EEG(Modality):
         ``eeg: {kind: eeg, montage: ten_twenty, missing: mask, sample_rate: 125, features: {kind: dft, bands: classic}}``
     """
 
+    holds = "signal"
     suffixes = SUFFIXES
     encoder = "mlp"
 

@@ -39,6 +39,7 @@ class Image(Modality):
     """
 
     kind: ClassVar[str] = "image"
+    holds = "image"
     suffixes: ClassVar[frozenset[str]] = frozenset(
         {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
     )

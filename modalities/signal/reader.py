@@ -43,6 +43,7 @@ class Signal(Modality):
         ``ecg: {kind: signal, column: eeg, channels: [ECG], features: {kind: statistics, window: 0.5}}``
     """
 
+    holds = "signal"
     suffixes = SUFFIXES
     encoder = "transformer"
 

@@ -41,6 +41,7 @@ class Text(Modality):
     """
 
     kind: ClassVar[str] = "text"
+    holds = "text"
     suffixes: ClassVar[frozenset[str]] = frozenset({".txt"})
     encoder: ClassVar[str] = "transformer"
     fitted: ClassVar[bool] = True

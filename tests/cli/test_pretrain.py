@@ -69,6 +69,17 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(recipe_file, tmp_path, cap
     assert not (tmp_path / "runs" / "tiny").exists()
 
 
+@pytest.mark.parametrize("verb", ["check", "pretrain", "train"])
+def test_what_an_objective_cannot_learn_is_refused_by_check_too(recipe_file, tmp_path, capsys, verb):
+    stage = "pretrain={objectives: [{kind: next_token}], encoders: [text]}"
+    assert main([verb, recipe_file, stage, "modalities.text.encoder={kind: transformer, heads: 2}"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(
+        "error: command line: pretrain.objectives.0: next_token must have an encoder that looks at no"
+    )
+    assert not (tmp_path / "runs").exists()
+
+
 def test_objectives_are_listed_and_explained(capsys):
     assert main(["ls", "objectives"]) == 0
     assert "nt_xent" in capsys.readouterr().out

@@ -90,3 +90,77 @@ def test_the_schema_knows_stages_and_objectives(tiny):
     assert not check({**data, "pretrain": [{"objectives": [{"kind": "nt_xent", "heat": 1}]}]})
     assert not check({**data, "pretrain": {"epochs": 2}})
     assert not check({**data, "init": {"freze": "none"}})
+
+
+PICTURES = """
+data: {kind: manifest, path: t.csv}
+modalities:
+  image: {kind: image, encoder: {kind: image_cnn}}
+  text: {kind: text, encoder: ENCODER}
+  eeg: {kind: eeg}
+fusion: {kind: vote, dim: 8}
+tasks: {state: TASK}
+pretrain: STAGES
+"""
+
+
+def stages(objective, more="", encoder="{kind: gru}", task="{kind: classification}"):
+    text = PICTURES.replace("STAGES", f"[{{objectives: [{{kind: {objective}}}]{more}}}]")
+    return parse_recipe(text.replace("ENCODER", encoder).replace("TASK", task), "p.yaml")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("next_token", "", "{kind: transformer, heads: 2}"), r"next_token .* no later word, .* text has transformer"),
+        (
+            ("next_token", ", encoders: [image, eeg]"),
+            r"learns from text sensors, but none of \['image', 'eeg'\] is such",
+        ),
+        (("masked_language", "", "{kind: mlp}"), r"tokens that know of other words, but text has mlp"),
+        (("rotation", ", encoders: [text, eeg]"), r"learns from image sensors, but none of \['text', 'eeg'\] is such"),
+        (("jigsaw", ", encoders: [eeg]"), r"learns from image sensors, but none of \['eeg'\] is such"),
+        (("relative_position", ", encoders: [eeg]"), r"learns from image sensors"),
+        (("colorization", ", encoders: [eeg]"), r"learns from image sensors"),
+        (("masked_autoencoder", ", encoders: [text]"), r"learns from image and signal sensors, but none of \['text'\]"),
+        (("context_inpainting", ", encoders: [text]"), r"learns from image and signal sensors"),
+        (("info_nce", ", encoders: [text]"), r"there must be two or more, but got \['text'\]"),
+        (("info_nce, anchor: eeg", ", encoders: [text, image]"), r"no sensor of this stage named 'eeg'"),
+        (("masked_sensor", ", encoders: [text]"), r"must have two sensors or more"),
+        (("masked_sensor, heads: 3",), r"heads"),
+        (("latent_transfer", ", encoders: [text]"), r"teacher must be named unless one sensor is left"),
+        (("supcon", "", "{kind: gru}", "{kind: regression}"), r"a task must have some, but none has"),
+        (("supcon, task: mood",), r"no task with classes named 'mood'"),
+    ],
+)
+def test_what_an_objective_cannot_learn_is_refused_before_data_are_read(given, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        stages(*given)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith("p.yaml:9: pretrain.0.objectives.0: ")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("next_token", "", "{kind: transformer, heads: 2, causal: true}"),
+        ("next_token", "", "{kind: mlp}"),
+        ("masked_language", "", "{kind: transformer, heads: 2}"),
+        ("rotation",),
+        ("masked_autoencoder", ", encoders: [eeg]"),
+        ("info_nce, anchor: eeg",),
+        ("masked_sensor",),
+        ("latent_transfer, teacher: image", ", encoders: [text]"),
+        ("supcon",),
+        ("triplet", "", "{kind: gru}", "{kind: regression}"),
+    ],
+)
+def test_what_an_objective_can_learn_is_read(given):
+    assert len(stages(*given).pretrain) == 1
+
+
+def test_a_sensor_of_unknown_windows_is_left_to_the_data(monkeypatch):
+    from fusionkit.core import registry
+
+    monkeypatch.setattr(registry.modalities.get("eeg"), "holds", None)
+    assert stages("rotation", ", encoders: [eeg]").pretrain and stages("next_token", ", encoders: [eeg]").pretrain

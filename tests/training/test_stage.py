@@ -305,10 +305,35 @@ def test_a_loss_that_is_not_finite_stops_with_the_records_named(tiny, objective,
     assert not (tmp_path / "runs" / "tiny").exists()
 
 
-def test_an_objective_that_does_not_fit_is_refused_by_its_place(tiny, tmp_path):
-    with pytest.raises(ConfigError, match=r"pretrain\.0: objectives\.0: rotation learns from images"):
-        pretrain(tiny("pretrain={objectives: [{kind: rotation}]}"), fold=0)
-    assert not (tmp_path / "runs" / "tiny").exists()
+def test_an_objective_that_does_not_fit_is_refused_by_its_place(tiny):
+    with pytest.raises(ConfigError, match=r"pretrain\.objectives\.0: rotation learns from image sensors"):
+        tiny("pretrain={objectives: [{kind: rotation}]}")
+
+
+@pytest.mark.parametrize("when", ["__init__", "bind"])
+def test_what_only_data_tell_is_refused_before_any_stage_trains(tiny, tmp_path, objective, when):
+    """A later stage that does not fit costs no training, and the run leaves no folder."""
+
+    class Unfit(PretrainingObjective):
+        """Refuses the windows of this study."""
+
+        def __init__(self, given):
+            super().__init__(given)
+            if when == "__init__":
+                raise ConfigError("windows must be others")
+
+        def bind(self, model):
+            raise ConfigError("windows must be others")
+
+        def forward(self, looks, generator):
+            raise AssertionError
+
+    objective("unfit", Unfit)
+    notes = Notes()
+    later = "pretrain=[{objectives: [{kind: nt_xent}], epochs: 1}, {objectives: [{kind: unfit}]}]"
+    with pytest.raises(ConfigError, match=r"pretrain\.1: .*windows must be others"):
+        pretrain(tiny(later), fold=0, listener=notes)
+    assert notes.epochs == [] and not (tmp_path / "runs" / "tiny").exists()
 
 
 def test_a_recipe_without_stages_is_refused(tiny):
