@@ -171,7 +171,7 @@ class MultiLabel(Task):
         counted = torch.where(outcome > 0, weights[:, 1], weights[:, 0]).mean(1)
         return torch.where(known, losses, nothing).sum(), torch.where(known, counted, nothing).sum()
 
-    def prior(self) -> Float[np.ndarray, "label 2"]:
+    def prior(self) -> Float[np.ndarray, "answer 2"]:
         """Log of each label's shares of no and yes in training, with half a record added to each.
 
         The half keeps a label that every record has from a probability of 0: 3 of 3 give 1/8 and 7/8. The share of

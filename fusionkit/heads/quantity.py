@@ -53,10 +53,10 @@ def take_top(decision: Float[Tensor, "batch label 2"], count: Int[Tensor, " batc
     taken = (likelier | earlier).sum(-1) < count[:, None]
     lowest = odds.masked_fill(~taken, math.inf).amin(1)
     highest = odds.masked_fill(taken, -math.inf).amax(1)
+    apart = (lowest > 0) & (highest < 0)  # whatever is missing on a side is infinitely far
     lowest, highest = (
         torch.where(lowest.isinf(), highest + 4, lowest),
         torch.where(highest.isinf(), lowest - 4, highest),
     )
-    apart = (lowest > 0) & (highest < 0)
     odds = odds - torch.where(apart, torch.zeros_like(lowest), (lowest + highest) / 2)[:, None]
     return yes_or_no(torch.where(taken, odds.clamp_min(LEAST), odds.clamp_max(-LEAST)))

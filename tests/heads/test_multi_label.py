@@ -255,6 +255,13 @@ def test_labels_shift_to_half_way_between_taken_and_left():
     assert odds_after(0) == pytest.approx([-2, -4, -6], abs=1e-5)
 
 
+def test_what_is_certain_already_stays_where_all_or_none_are_taken():
+    for odds, count in (([-10.0, -12.0], 0), ([9.0, 8.0], 2), ([9.0, -8.0], 1)):
+        pairs = torch.tensor([odds])
+        kept = take_top(torch.stack([F.logsigmoid(-pairs), F.logsigmoid(pairs)], -1), torch.tensor([count]))
+        assert (kept[0, :, 1] - kept[0, :, 0]).tolist() == pytest.approx(odds, abs=1e-4)
+
+
 def test_what_a_counting_task_has_learned_goes_through_json():
     task = counted(TAGS)
     again = MultiLabel(quantity=True)
