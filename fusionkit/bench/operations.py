@@ -22,7 +22,7 @@ from fusionkit.training.listener import Listener
 from fusionkit.training.run import Run, train
 
 RULES = ("mean", "product", "bayes", "max", "majority", "learned")
-TENSOR_PRODUCTS = 4096  # that `tensor` makes at most: as wide as the number of sensors allows
+TENSOR_PRODUCTS = 4096  # that `tensor` makes at most, of up to 12 sensors: as wide as their number allows
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ def operations(sensors: int) -> dict[str, dict[str, Any]]:
         if kind == "vote":
             found |= {f"vote {rule}": {"kind": kind, "rule": rule} for rule in RULES}
         elif kind == "tensor":
-            found[kind] = {"kind": kind, "width": max(1, math.floor(TENSOR_PRODUCTS ** (1 / sensors)) - 1)}
+            root = round(TENSOR_PRODUCTS ** (1 / sensors))  # the third root of 4096 is under 16 in floating point
+            found[kind] = {"kind": kind, "width": max(1, root - (root**sensors > TENSOR_PRODUCTS) - 1)}
         else:
             found[kind] = {"kind": kind}
     return found
