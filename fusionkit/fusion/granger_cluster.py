@@ -156,7 +156,9 @@ class GrangerCluster(EarlyFusion):
         self.weight.mul_(self._bound() / before)
 
     def _test(self, values: Series, real: Real, tested: list[str]) -> Float[np.ndarray, "source target"]:
-        """Strength of the links between channels of the sensors that have a past."""
+        """Strength of the links between channels of the sensors that have a past; one by itself has none."""
+        if values.shape[2] == 1:
+            return np.zeros((1, 1))
         if not real.any():
             raise DataError(f"Granger tests need training records that have all of {tested}, but none has")
         values, real = make_stationary(standardise(values, real), real, self.lags)

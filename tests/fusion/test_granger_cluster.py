@@ -115,6 +115,15 @@ def test_a_sensor_with_one_step_is_a_group_and_does_not_keep_others_from_tests()
     ]
 
 
+def test_a_single_channel_with_a_past_has_nobody_to_be_linked_with():
+    torch.manual_seed(0)
+    made = GrangerCluster({"heart": FeatureShape(1, 1), "once": FeatureShape(1, 1)}, 6.0, steps=STEPS, hidden=3)
+    batch = once({name: stream(torch.randn(20, STEPS, 1, 1)) for name in ("heart", "once")}, "once")
+    with torch.no_grad():
+        made.fit(lambda: [TrainingBatch(batch, {})], torch.Generator())
+    assert not made.strength.any() and made.member.int().tolist()[:2] == [[1, 0], [0, 1]]
+
+
 def test_records_of_one_step_are_passed_over():
     whole, single = records(seed=1), once(once(records(seed=2), "heart"), "eeg")
     assert torch.equal(fitted([whole, single]).member, fitted([whole]).member)
