@@ -16,7 +16,7 @@ def suggest(
 ) -> None:
     """Try each sensor and each pair on training records, and write the recipe whose graph they ask for.
 
-    Small networks on summaries of at most 2000 records, minutes in all; test records have no part in it. Says which
+    Small networks on summaries of at most 2000 records, minutes in all; the first fold's test records have no part in it. Says which
     pairs help, which sensor adds nothing, and what may share parameters.
 
     Example:

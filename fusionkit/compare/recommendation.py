@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+import numpy as np
 import torch
 
 from fusionkit.compare.page import build_page
@@ -11,10 +12,12 @@ from fusionkit.compare.proposal import crossing_groups, propose, sharing_groups
 from fusionkit.compare.suggest import Findings, measure
 from fusionkit.compare.vectors import compared
 from fusionkit.core.errors import ConfigError, UnknownNameError
+from fusionkit.data.splits import Fold
 from fusionkit.data.study import Study
 from fusionkit.recipe.load import parse_recipe
 from fusionkit.recipe.sections import Recipe
 from fusionkit.recipe.write import dump
+from fusionkit.training.records import divide
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ def suggest(
     material, streams = compared(recipe, study, task, seeds, torch.device("cpu"))
     found = measure(material, list(recipe.modalities), streams, report)
     unit = "nats" if material.classes else "variances"
-    text, lines = _write(recipe, found, task, unit), explain(found, unit)
+    lines = [*explain(found, unit), *seen_by_others(divide(recipe, study.records).folds)]
+    text = _write(recipe, found, task, lines)
     graph = parse_recipe(text, "suggested.yaml").graph
     return Suggestion(found, lines, text, build_page(f"{recipe.name}: a graph for {task}", found, graph, lines, unit))
 
@@ -115,13 +119,24 @@ def explain(found: Findings, unit: str) -> list[str]:
     return lines or ["every sensor says something of its own: decided alone, merged late"]
 
 
+def seen_by_others(folds: Sequence[Fold]) -> list[str]:
+    """What to say where other folds test on records that the first one trains or validates on, and that chose."""
+    used = np.concatenate([folds[0].train, folds[0].validation])
+    others = [number for number, fold in enumerate(folds) if number and np.isin(fold.test, used).any()]
+    if not others:
+        return []
+    return [
+        f"chosen on records that {len(others)} of {len(folds)} folds test on: only fold 0 may be scored with this graph"
+    ]
+
+
 def _span(values: Sequence[float], digits: int) -> str:
     """Smallest to largest: ``0.13 to 0.16``, or one of them where they look alike."""
     low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
     return low if low == high else f"{low} to {high}"
 
 
-def _write(recipe: Recipe, found: Findings, task: str, unit: str) -> str:
+def _write(recipe: Recipe, found: Findings, task: str, lines: Sequence[str]) -> str:
     graph = propose(found)
     dropped = [] if len(found.idle) == len(found.names) else [found.names[one] for one in found.idle]
     data = recipe.resolved()
@@ -135,6 +150,6 @@ def _write(recipe: Recipe, found: Findings, task: str, unit: str) -> str:
     data["fusion"] = {"dim": dim, "graph": graph} if graph else {"kind": "vote", "dim": dim}
     comment = [
         f"# Graph suggested by `fusionkit suggest {recipe.file}` for {task}, from training records.",
-        *explain(found, unit),
+        *lines,
     ]
     return "\n# ".join(comment) + "\n" + dump(data)

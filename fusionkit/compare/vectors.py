@@ -36,7 +36,8 @@ def compared(
 ) -> tuple[Compared, list[Stream | None]]:
     """What `fusionkit.compare.suggest.measure` and `measure_links` take, of the training and validation records of the recipe's first fold.
 
-    Test records have no part in it: not in what is fitted, not in statistics, not in losses.
+    Its test records have no part in it: not in what is fitted, not in statistics, not in losses. Those of other folds
+    do, since the first trains on them (see `fusionkit.compare.recommendation.seen_by_others`).
 
     Raises:
         ConfigError: the task has several labels a record.

@@ -6,9 +6,10 @@ import torch
 
 from fusionkit.compare.links import Links
 from fusionkit.compare.proposal import clusters, linked_groups, propose
-from fusionkit.compare.recommendation import explain
+from fusionkit.compare.recommendation import explain, seen_by_others
 from fusionkit.compare.suggest import Findings
 from fusionkit.compare.transfer import Estimate
+from fusionkit.data.splits import Fold
 from fusionkit.recipe.load import load_recipe
 
 
@@ -121,3 +122,13 @@ def test_clusters_by_mean_distance():
 
 def test_what_pairs_hold_together():
     assert linked_groups([(0, 1), (3, 4), (1, 2)]) == [[0, 1, 2], [3, 4]]
+
+
+def test_a_graph_says_where_folds_test_on_what_chose_it():
+    def fold(train, test):
+        return Fold(np.array(train), np.array([2]), np.array(test))
+
+    first = fold([0, 1], [3, 4])
+    assert seen_by_others([first]) == seen_by_others([first, fold([0, 1], [3])]) == []
+    (said,) = seen_by_others([first, fold([3, 4], [0, 1]), fold([0, 3], [2]), fold([0], [4])])
+    assert said == "chosen on records that 2 of 4 folds test on: only fold 0 may be scored with this graph"
