@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
+from fusionkit.core.errors import ConfigError
 from fusionkit.core.registry import consistency
 from fusionkit.pretraining.consistency.answers import Answers
 from fusionkit.pretraining.consistency.consistency import Consistency, Ramp, Ratio, Weight
@@ -67,6 +68,9 @@ class MixMatch(Consistency):
     Args:
         looks: K of the paper, the noisy answers that a guess is the mean of.
 
+    Raises:
+        ConfigError: a task answers more than its labels say (``quantity`` of several labels), in the first step.
+
     Reference:
         Berthelot et al., "MixMatch: A Holistic Approach to Semi-Supervised Learning", NeurIPS 2019.
     """
@@ -100,6 +104,10 @@ class MixMatch(Consistency):
     def _losses(self, task: str, answers: Answers) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         guessed = guess(answers.looks(task, self.looks), self.temperature)
         label = answers.batch.targets[task]
+        if guessed.shape[1:-1] != label.shape[1:]:
+            raise ConfigError(
+                f"mixmatch must have an answer for each label, but {task} guesses their number, too (quantity)"
+            )
         classes = torch.arange(guessed.shape[-1], device=label.device)
         labelled = answers.labelled(task)
         known = labelled.reshape(-1, *(1 for _ in guessed.shape[1:]))

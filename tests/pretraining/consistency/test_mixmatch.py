@@ -1,12 +1,15 @@
 """MixMatch: guesses, mixtures and their two losses, against hand values and loops."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from fusionkit.augment.mixup import mix
+from fusionkit.core.errors import ConfigError
 from fusionkit.core.levels import Window
+from fusionkit.core.registry import consistency
 from fusionkit.pretraining.consistency.answers import Answers
 from fusionkit.pretraining.consistency.mixmatch import guess, mixmatch
 
@@ -78,3 +81,14 @@ def test_its_cross_entropy_takes_the_place_of_the_tasks_loss(objective, batch, g
     made, data = objective([("mixmatch", {})]), batch()
     terms = made.terms(data, generator())
     assert not terms.tasks.any() and not terms.labelled.any() and terms.auxiliary > 0
+
+
+@pytest.mark.parametrize("labels", [1, 2])
+def test_a_task_that_answers_more_than_its_labels_is_refused(logs, labels):
+    """With one label, broadcasting would take its target for the number of labels, too."""
+    answers = SimpleNamespace(
+        looks=lambda task, count: logs(count, 4, labels + 1, 2),
+        batch=SimpleNamespace(targets={"tags": torch.zeros(4, labels)}),
+    )
+    with pytest.raises(ConfigError, match="an answer for each label, but tags guesses their number, too"):
+        consistency.build("mixmatch", {}, {"tags": 1.0}, 10).loss("tags", answers)
