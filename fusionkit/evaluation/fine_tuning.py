@@ -83,11 +83,12 @@ class FineTuning:
 
     @property
     def recipe_alone(self) -> Recipe:
-        """What is trained: without validation, and by labels alone."""
+        """What is trained: without validation, by labels alone, and with heads of its own."""
         own = alone(self.recipe, self.sensor)
         settings = {"epochs": self.epochs or own.train.epochs, "patience": 0, "monitor": "last", "consistency": ()}
         data = own.data.model_copy(update={"labels": None})
-        return replace(own, data=data, train=own.train.model_copy(update=settings))
+        init = own.init.model_copy(update={"heads": {}})
+        return replace(own, data=data, init=init, train=own.train.model_copy(update=settings))
 
     def rows(self, tasks: Mapping[str, Task], targets: Mapping[str, Array]) -> Array:
         """The training records whose labels are looked at."""

@@ -147,6 +147,15 @@ def test_untrained_is_where_pretraining_began(tiny) -> None:
     assert all(one.learned == one.untrained for one in probed.measured)
 
 
+def test_heads_that_a_run_took_from_another_are_not_fine_tuned_with(tiny) -> None:
+    """A probe asks what encoders have learned: its heads begin anew on both sides, and train."""
+    late = "fusion={kind: vote, dim: 8}"
+    before = train(tiny(late, "name=before"), fold=0)
+    run = pretrain(tiny(late, STAGE, f"init={{from: '{before.folder}', heads: {{eeg: eeg}}}}"), fold=0)
+    probed = probe(run, sensors=["eeg"], shares=(1.0,), epochs=1)
+    assert "fine-tuned 100 %" in {one.measure for one in probed.measured}
+
+
 def test_refusals_say_what_is_wrong(tiny, pretrained, tmp_path) -> None:
     with pytest.raises(UnknownNameError, match="no sensor with an encoder of its own named 'audio'"):
         probe(pretrained, sensors=["audio"])
