@@ -154,7 +154,8 @@ def _carry_out(recipe: Recipe, resume: bool, fold: int | None, listener: Listene
     if fold is not None and not 0 <= fold < len(split.folds):
         raise ConfigError(f"--fold must be one of 0 to {len(split.folds) - 1}, but got {fold}")
     chosen = range(len(split.folds)) if fold is None else [fold]
-    hidden = check_labels(recipe, records, split, chosen) if trains else []
+    asks = trains or recipe.data.labels is not None  # what is pretrained may have no label at all
+    hidden = check_labels(recipe, records, split, chosen) if asks else []
     device = pick_device(recipe.train.device)
     run = _resume(recipe) if resume else Run(agree_on(_begin(recipe).folder if leader else Path()))
     if recipe.train.threads:

@@ -219,8 +219,16 @@ def test_labels_that_are_hidden_stay_hidden(tiny, monkeypatch):
         make(self, study, inputs, targets, *more)
 
     monkeypatch.setattr(Loader, "__init__", init)
-    pretrain(tiny(STAGE, "data.labels={keep: 6}"), fold=0)
+    run = pretrain(tiny(STAGE, "data.labels={keep: 6}"), fold=0)
     assert known == [6]
+    assert any(note.startswith("data.labels hides labels: training records") for note in run.facts["notes"])
+
+
+def test_more_labels_than_there_are_cannot_be_kept_in_pretraining_either(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("fusionkit.training.run.open_study", None)  # refused before any signal is read
+    with pytest.raises(DataError, match=r"fold 0: data\.labels\.keep must not exceed the 16 labelled"):
+        pretrain(tiny(STAGE, "data.labels={keep: 17}"))
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("moment", [1, 3, 4])
