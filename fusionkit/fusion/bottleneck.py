@@ -1,18 +1,18 @@
 """Bottleneck: sensors talk only through a few shared tokens."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
 from fusionkit.core.errors import ConfigError
-from fusionkit.core.levels import Fused, Tokens, scrub
+from fusionkit.core.levels import Fused, Tokens, any_present, scrub
 from fusionkit.core.registry import fusion
-from fusionkit.fusion.branches import BranchBlock, in_one_row, stack_streams
+from fusionkit.fusion.branches import BranchBlock, Group, group_streams, in_one_row, some_branches
 from fusionkit.fusion.operation import IntermediateFusion
 from fusionkit.fusion.position import TimeCode
 
@@ -30,7 +30,7 @@ class Bottleneck(IntermediateFusion):
     mean heads read; ``token`` gives one learned token a sensor that has seen the rest, and the mean over them (the
     paper averages the logits of one shared linear layer: the same number). There the heads learn from every sensor's
     token by itself, too, by the mean of its losses, as in the authors' code, which learns from that alone. All sensors
-    are computed as one; the cost grows with their number.
+    of about one length are computed as one; the cost grows with their number.
 
     Of ours: the mean runs over the sensors that have something; tokens know their time by `TimeCode` and their sensor
     by a learned vector, in place of the paper's learned positions, which need a fixed length; there is no stochastic
@@ -99,50 +99,53 @@ class Bottleneck(IntermediateFusion):
             tokens._replace(values=project(tokens.values) + self.sensor[i] + self.time(tokens))
             for i, (project, tokens) in enumerate(zip(self.project, clean, strict=True))
         ]
-        states, mask = stack_streams(embedded)
-        some = mask.any(2)
-        if self.reader is not None:
-            reader = self.reader[:, None, None].expand(-1, states.shape[1], -1, -1)
-            states, mask = torch.cat([reader, states], 2), F.pad(mask, (1, 0), value=True)
-        normed: Tensor = self.norm(self._exchange(states, mask, some))
-        row = in_one_row(tokens._replace(values=normed[i, :, : tokens.mask.shape[1]]) for i, tokens in enumerate(clean))
-        if self.reader is not None:
-            row = scrub(Tokens(normed[:, :, 0].transpose(0, 1), some.transpose(0, 1), row.present))
-            own = {
-                name: Tokens(row.values[:, i, None], row.mask[:, i, None], some[i])
-                for i, name in enumerate(self.inputs)
-            }
-            return Fused(row, normed.new_zeros(()), own)
-        return scrub(row)
+        normed = self._exchange(group_streams(embedded))
+        if self.reader is None:
+            parts = [tokens._replace(values=normed[i][:, : tokens.mask.shape[1]]) for i, tokens in enumerate(clean)]
+            return scrub(in_one_row(parts))
+        some = torch.stack([tokens.mask.any(1) for tokens in clean])
+        read = torch.stack([normed[i][:, 0] for i in range(len(clean))], 1)
+        row = scrub(Tokens(read, some.transpose(0, 1), any_present(clean)))
+        own = {
+            name: Tokens(row.values[:, i, None], row.mask[:, i, None], some[i]) for i, name in enumerate(self.inputs)
+        }
+        return Fused(row, row.values.new_zeros(()), own)
 
-    def _exchange(
-        self,
-        states: Float[Tensor, "branch batch token dim"],
-        mask: Bool[Tensor, "branch batch token"],
-        some: Bool[Tensor, "branch batch"],
-    ) -> Float[Tensor, "branch batch token dim"]:
-        """Run every block."""
-        count, own = len(self.shared), states.shape[2]
-        shared = self.shared.expand(states.shape[1], -1, -1)
-        wide = F.pad(mask, (0, count), value=True)
-        here = some.to(states.dtype)[..., None, None]
+    def _exchange(self, groups: Sequence[Group]) -> dict[int, Float[Tensor, "batch token dim"]]:
+        """Every stream behind every block and the last norm, by its number; learned tokens come first."""
+        here = torch.cat([group.mask.any(2) for group in groups])
+        if self.reader is not None:
+            groups = [self._add_reader(self.reader, group) for group in groups]
+        share = here.to(groups[0].values.dtype)[..., None, None]
+        shared, count = self.shared.expand(here.shape[1], -1, -1), len(self.shared)
         for i, block in enumerate(self.blocks):
             if i < self.fusion_layer:
-                states = self._pass(block, states, mask)
+                groups = [group._replace(values=self._pass(block, group)) for group in groups]
                 continue
-            both = torch.cat([states, shared.expand(states.shape[0], -1, -1, -1)], 2)
-            both = self._pass(block, both, wide)
-            states = both[:, :, :own]
-            mean = (both[:, :, own:] * here).sum(0) / here.sum(0).clamp_min(1)
-            shared = torch.where(some.any(0)[:, None, None], mean, shared)
-        return states
+            passed = [self._pass(block, self._add_shared(shared, group)) for group in groups]
+            groups = [group._replace(values=both[:, :, :-count]) for group, both in zip(groups, passed, strict=True)]
+            told = torch.cat([both[:, :, -count:] for both in passed])
+            mean = (told * share).sum(0) / share.sum(0).clamp_min(1)
+            shared = torch.where(here.any(0)[:, None, None], mean, shared)
+        return {
+            stream: one for group in groups for stream, one in zip(group.streams, self.norm(group.values), strict=True)
+        }
 
-    def _pass(
-        self, block: nn.Module, x: Float[Tensor, "branch batch token dim"], mask: Bool[Tensor, "branch batch token"]
-    ) -> Float[Tensor, "branch batch token dim"]:
+    @staticmethod
+    def _add_reader(reader: Float[Tensor, "sensor dim"], group: Group) -> Group:
+        own = torch.stack([reader[stream] for stream in group.streams])[:, None, None]
+        values = torch.cat([own.expand(-1, group.values.shape[1], -1, -1), group.values], 2)
+        return Group(group.streams, values, F.pad(group.mask, (1, 0), value=True))
+
+    @staticmethod
+    def _add_shared(shared: Float[Tensor, "batch bottleneck dim"], group: Group) -> Group:
+        values = torch.cat([group.values, shared.expand(len(group.streams), -1, -1, -1)], 2)
+        return Group(group.streams, values, F.pad(group.mask, (0, shared.shape[1]), value=True))
+
+    def _pass(self, block: nn.Module, group: Group) -> Float[Tensor, "stream batch token dim"]:
         """One block; with shared weights the sensors are rows of one branch."""
+        streams, x, mask = group
         if self.share:
             out: Tensor = block(x.flatten(0, 1)[None], mask.flatten(0, 1)[None])
             return out.reshape(x.shape)
-        out = block(x, mask)
-        return out
+        return some_branches(block, streams, x, mask)

@@ -5,6 +5,7 @@ States are ``(branch, batch, step, dim)``; a parameter's first axis is the branc
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +19,11 @@ from fusionkit.core.levels import Tokens
 FEW, NARROW = 64 * 64, 16
 """Up to so many pairs of a query and a key, of heads so wide, plain products are faster on a CPU than torch's attention."""
 
-
 WIDE, MANY = 16, 256
 """What numbers of columns the CPU's matrix products like, and from how many rows on it matters."""
+
+UNEQUAL = 2
+"""Times that a stream may be as long as another, to be padded with it: beyond that both are computed by themselves."""
 
 
 class BranchLinear(nn.Module):
@@ -116,6 +119,35 @@ def stack_streams(
     values = [F.pad(tokens.values, (0, 0, 0, longest - tokens.values.shape[1])) for tokens in streams]
     masks = [F.pad(tokens.mask, (0, longest - tokens.mask.shape[1])) for tokens in streams]
     return torch.stack(values), torch.stack(masks)
+
+
+class Group(NamedTuple):
+    """Streams of about one length, by their numbers, with zeros (masked) at the end of the shorter ones."""
+
+    streams: list[int]
+    values: Float[Tensor, "stream batch step dim"]
+    mask: Bool[Tensor, "stream batch step"]
+
+
+def group_lengths(lengths: Sequence[int]) -> list[list[int]]:
+    """Streams by number, so that in a group none is over `UNEQUAL` times as long as another: 1, 64, 1, 50 give 0, 2 and 1, 3.
+
+    An export has one group, since its lengths may vary.
+    """
+    if torch.compiler.is_exporting():
+        return [list(range(len(lengths)))]
+    groups: list[list[int]] = []
+    for stream in sorted(range(len(lengths)), key=lambda stream: lengths[stream]):
+        if not groups or lengths[stream] > UNEQUAL * lengths[groups[-1][0]]:
+            groups.append([])
+        groups[-1].append(stream)
+    return [sorted(group) for group in groups]
+
+
+def group_streams(streams: Sequence[Tokens]) -> list[Group]:
+    """Scrubbed streams of one width, those of about one length beside one another (`group_lengths`)."""
+    groups = group_lengths([tokens.mask.shape[1] for tokens in streams])
+    return [Group(group, *stack_streams(streams[stream] for stream in group)) for group in groups]
 
 
 def in_one_row(streams: Iterable[Tokens]) -> Tokens:

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import permutations, product
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -17,15 +17,13 @@ from fusionkit.fusion.branches import (
     BranchBlock,
     BranchNorm,
     BranchShares,
+    Group,
+    group_streams,
     last_real,
     normal,
     some_branches,
-    stack_streams,
 )
 from fusionkit.fusion.operation import IntermediateFusion
-
-UNEQUAL = 2
-"""Times that a stream may be as long as another, to be padded with it: beyond that both are computed by themselves."""
 
 
 def positions(steps: int, dim: int, like: Tensor) -> Float[Tensor, "{steps} {dim}"]:
@@ -37,29 +35,6 @@ def positions(steps: int, dim: int, like: Tensor) -> Float[Tensor, "{steps} {dim
     frequency = 10000 ** (-torch.arange(half, device=like.device, dtype=torch.float32) / max(half - 1, 1))
     angle = torch.arange(1, steps + 1, device=like.device, dtype=torch.float32)[:, None] * frequency
     return F.pad(torch.cat([angle.sin(), angle.cos()], -1), (0, dim - 2 * half)).to(like.dtype)
-
-
-class Group(NamedTuple):
-    """Streams of about one length, by their numbers, with zeros (masked) at the end of the shorter ones."""
-
-    streams: list[int]
-    values: Float[Tensor, "stream batch step dim"]
-    mask: Bool[Tensor, "stream batch step"]
-
-
-def group_lengths(lengths: Sequence[int]) -> list[list[int]]:
-    """Streams by number, so that in a group none is over `UNEQUAL` times as long as another: 1, 64, 1, 50 give 0, 2 and 1, 3.
-
-    An export has one group, since its lengths may vary.
-    """
-    if torch.compiler.is_exporting():
-        return [list(range(len(lengths)))]
-    groups: list[list[int]] = []
-    for stream in sorted(range(len(lengths)), key=lambda stream: lengths[stream]):
-        if not groups or lengths[stream] > UNEQUAL * lengths[groups[-1][0]]:
-            groups.append([])
-        groups[-1].append(stream)
-    return [sorted(group) for group in groups]
 
 
 @fusion.register("mult")
@@ -140,11 +115,10 @@ class MulT(IntermediateFusion):
             tokens._replace(values=self._embed(project(tokens.values)))
             for project, tokens in zip(self.project, clean, strict=True)
         ]
-        groups = group_lengths([tokens.mask.shape[1] for tokens in clean])
-        stacked = [Group(group, *stack_streams(embedded[stream] for stream in group)) for group in groups]
-        beside = self._cross(stacked)
+        groups = group_streams(embedded)
+        beside = self._cross(groups)
         last: dict[int, Tensor] = {}
-        for group in stacked:
+        for group in groups:
             memory = torch.stack([torch.cat([beside[n] for n in self._stacks(one)], -1) for one in group.streams])
             last |= dict(zip(group.streams, self._remember(group, memory), strict=True))
         joined = torch.cat([last[stream] for stream in range(len(clean))], 1)

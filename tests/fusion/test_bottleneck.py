@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from fusionkit.core.errors import ConfigError
 from fusionkit.core.levels import Fused, Tokens, pool
+from fusionkit.fusion import branches
 from fusionkit.fusion.bottleneck import Bottleneck
 from fusionkit.fusion.position import fourier, place
 
@@ -170,6 +171,29 @@ def test_every_sensor_hears_the_same_shared_tokens_of_the_layer_before():
     state |= {f"project.{order.index(1)}.{k}": v for k, v in model.project[1].state_dict().items()}
     other.double().eval().load_state_dict(state)
     torch.testing.assert_close(pool(other({name: batch[name] for name in names})), pool(model(batch)))
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+def test_streams_of_unequal_lengths_are_computed_apart_and_come_to_the_same(options, monkeypatch):
+    """Values and gradients are those of all streams padded to the longest one."""
+    model, batch = make(**options), make_batch()
+    batch["a"] = stream(30, batch["a"].values.shape[2])
+    whole = []
+    model.blocks[-1].feed_in.register_forward_hook(lambda layer, given, made: whole.append(made.shape))
+
+    def run():
+        model.zero_grad()
+        got = joined(model, batch)
+        got.values.square().sum().backward()
+        return got, [parameter.grad.clone() for parameter in model.parameters()]
+
+    apart, there = run()
+    assert len(whole) > 1
+    monkeypatch.setattr(branches, "group_lengths", lambda lengths: [list(range(len(lengths)))])
+    together, wanted = run()
+    assert torch.equal(apart.mask, together.mask) and torch.equal(apart.present, together.present)
+    torch.testing.assert_close(apart.values, together.values, atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(there, wanted, atol=1e-9, rtol=1e-9)
 
 
 @torch.no_grad()

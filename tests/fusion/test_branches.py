@@ -15,6 +15,7 @@ from fusionkit.fusion.branches import (
     BranchNorm,
     BranchShares,
     CausalAttention,
+    group_lengths,
     in_one_row,
     last_real,
     masked_softmax,
@@ -250,3 +251,9 @@ def test_some_branches_answer_as_they_do_among_all_and_learn_alone():
     torch.testing.assert_close(some, whole[[2, 0]])
     some.square().sum().backward()
     assert all((parameter.grad[1] == 0).all() and parameter.grad[[0, 2]].any() for parameter in block.parameters())
+
+
+def test_streams_of_about_one_length_are_one_group():
+    assert group_lengths([1, 64, 1, 50]) == [[0, 2], [1, 3]]
+    assert group_lengths([3, 7, 1, 20]) == [[2], [0], [1], [3]]
+    assert group_lengths([8, 8, 8]) == [[0, 1, 2]] and group_lengths([4, 8, 9]) == [[0, 1], [2]]

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from fusionkit.core.errors import ConfigError
 from fusionkit.core.levels import Tokens, pool
-from fusionkit.fusion import mult
-from fusionkit.fusion.mult import MulT, group_lengths, positions
+from fusionkit.fusion import branches
+from fusionkit.fusion.mult import MulT, positions
 
 NAN = float("nan")
 DIM = 6
@@ -201,7 +201,6 @@ def test_streams_of_unequal_lengths_are_computed_apart_and_come_to_the_same(monk
     """Values and gradients are those of all streams padded to the longest one."""
     model = make({"a": DIM, "b": 4, "c": DIM, "d": DIM}, dropout=0.0, embed_dropout=0.0)
     batch = {**make_batch(), "c": tokens(4, 1, DIM), "d": tokens(4, 20, DIM, torch.rand(4, 20) > 0.3)}
-    assert group_lengths([3, 7, 1, 20]) == [[2], [0], [1], [3]]
 
     def run():
         model.zero_grad()
@@ -210,16 +209,11 @@ def test_streams_of_unequal_lengths_are_computed_apart_and_come_to_the_same(monk
         return got, [parameter.grad.clone() for parameter in model.parameters()]
 
     apart, there = run()
-    monkeypatch.setattr(mult, "group_lengths", lambda lengths: [list(range(len(lengths)))])
+    monkeypatch.setattr(branches, "group_lengths", lambda lengths: [list(range(len(lengths)))])
     together, wanted = run()
     assert torch.equal(apart.mask, together.mask) and torch.equal(apart.present, together.present)
     torch.testing.assert_close(apart.values, together.values, atol=1e-9, rtol=1e-9)
     torch.testing.assert_close(there, wanted, atol=1e-9, rtol=1e-9)
-
-
-def test_streams_of_about_one_length_are_one_group():
-    assert group_lengths([1, 64, 1, 50]) == [[0, 2], [1, 3]]
-    assert group_lengths([8, 8, 8]) == [[0, 1, 2]] and group_lengths([4, 8, 9]) == [[0, 1], [2]]
 
 
 def test_a_short_stream_is_not_padded_to_a_long_one():
