@@ -27,6 +27,30 @@ def test_a_vector_is_the_mean_over_real_tokens_and_zeros_where_there_are_none():
     assert (vectors[1, 0] == 0).all()
 
 
+def test_streams_of_one_shape_are_averaged_at_once_and_to_the_same_vectors():
+    """What is masked or absent is no number; one stream has padding, and one is a step longer than the others."""
+    mask = torch.tensor([[True, True, True], [True, False, True], [False, False, False]])
+    here = torch.tensor([[True, True, True], [True, False, True]])
+    draws = torch.randn(2, 3, 3, 4, generator=torch.Generator().manual_seed(0))
+    inputs = {
+        name: Tokens(torch.where((mask & there[:, None])[..., None], values, NAN), mask, there)
+        for name, values, there in zip("ab", draws, here, strict=True)
+    }
+    op = ConcatLinear({"a": 4, "b": 4}, 4, None)
+    vectors, real = op.vectors(inputs)
+    assert real.tolist() == [[True, True, False], [True, False, False]]
+    for i, one in enumerate(inputs.values()):
+        for row in range(3):
+            kept = [one.values[row, t] for t in range(3) if real[i, row] and mask[row, t]]
+            wanted = sum(kept) / len(kept) if kept else torch.zeros(4)
+            torch.testing.assert_close(vectors[i, row], wanted)
+    longer = {
+        **inputs,
+        "b": inputs["b"]._replace(values=F.pad(inputs["b"].values, (0, 0, 0, 1)), mask=F.pad(mask, (0, 1))),
+    }
+    torch.testing.assert_close(op.vectors(longer)[0], vectors)
+
+
 def test_with_steps_every_bin_is_averaged_by_itself_and_keeps_its_time():
     op = registry.fusion.build("gated", {"steps": 3}, dict.fromkeys("ab", 4), 4, 2.0)
     inputs = batch("ab")
