@@ -149,6 +149,7 @@ def test_keys_have_no_gradient_move_by_momentum_and_survive_a_checkpoint() -> No
     objective.train()
     assert not objective.key_model.training and not any(p.requires_grad for p in objective.key_model.parameters())
     before = {name: p.clone() for name, p in objective.key_model.named_parameters()}
+    projected = {name: p.clone() for name, p in objective.key_projections.named_parameters()}
     optimiser = torch.optim.SGD([p for p in [*model.parameters(), *objective.parameters()] if p.requires_grad], 0.1)
     batch = make_batch()
     loss_of(model, objective, batch)
@@ -161,11 +162,42 @@ def test_keys_have_no_gradient_move_by_momentum_and_survive_a_checkpoint() -> No
     trained = dict(model.named_parameters())
     for name, parameter in objective.key_model.named_parameters():
         torch.testing.assert_close(parameter, 0.5 * before[name] + 0.5 * trained[name].detach())
+    trained = dict(objective.projections.named_parameters())
+    for name, parameter in objective.key_projections.named_parameters():
+        torch.testing.assert_close(parameter, 0.5 * projected[name] + 0.5 * trained[name].detach())
     assert int(objective.queues["eeg"].written) == 22  # eleven of twelve records have it
     kept = objective.state_dict()
     _, other = make("moco", {"size": 16, "momentum": 0.5})
     other.load_state_dict(kept)
     assert float(loss_of(model, other, batch).detach()) == float(loss_of(model, objective, batch).detach())
+
+
+def test_keys_are_made_by_the_copy() -> None:
+    """Of a copy that knows nothing (all its weights 0) every key is the same; queries still differ."""
+    model, objective = make("moco", {"size": 16})
+    with torch.no_grad():
+        for parameter in objective.key_model.parameters():
+            parameter.zero_()
+    loss_of(model, objective, make_batch()).backward()
+    objective.settle(model)
+    keys = objective.queues["audio"].keys[:11]
+    assert torch.equal(keys, keys[:1].expand(11, -1)) and keys.any()
+    assert model.look(make_batch().inputs).readout("audio").std(0).any()
+
+
+def test_a_record_that_lacks_a_sensor_has_no_pair() -> None:
+    """The loss of the pairs is that of the records which have both, whichever of the two the others lack."""
+    model, objective = make("info_nce", {})
+    batch = make_batch()
+    for lacking, other in (SENSORS, SENSORS[::-1]):
+        inputs = dict(batch.inputs)
+        here = torch.arange(12) < 5
+        inputs[lacking] = inputs[lacking]._replace(present=here)
+        inputs[other] = inputs[other]._replace(present=torch.ones_like(here))
+        few = {name: Features(level.values[:5], level.mask[:5], level.present[:5]) for name, level in inputs.items()}
+        model.augmentations = torch.nn.ModuleDict()
+        found, wanted = (loss_of(model, objective, Batch(some, batch.targets, batch.index)) for some in (inputs, few))
+        torch.testing.assert_close(found, wanted)
 
 
 def test_a_learned_scale_trains_and_stays_within_its_bound() -> None:

@@ -49,6 +49,16 @@ def test_distances_equal_naive_loops_and_levels_single_linkage() -> None:
             assert int(tree.level[p, q]) == wanted
 
 
+def test_a_margin_leaves_out_the_width_of_the_anchors_class() -> None:
+    """Rows are anchors: the class with members 0.2 apart has a wider margin to the other than that with 0.6."""
+    margins = ClassMargins(2, 1, 0.1)
+    margins.add(
+        torch.tensor([[-0.1], [0.1], [0.7], [1.3]]), torch.tensor([0, 0, 1, 1]), torch.ones(4, dtype=torch.bool)
+    )
+    margins.renew(16, 0.1)
+    assert float(margins.margins[0, 1] - margins.margins[1, 0]) == pytest.approx(0.36 - 0.04, abs=1e-5)
+
+
 def test_margins_grow_with_the_tree_and_sums_begin_anew() -> None:
     margins = ClassMargins(4, 1, 0.1)
     margins.add(LINE, CLASSES, torch.ones(6, dtype=torch.bool))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from fusionkit.pretraining.consistency.answers import Answers
 from fusionkit.pretraining.consistency.interpolation import interpolation
 
 
@@ -36,3 +37,14 @@ def test_an_answer_that_is_linear_in_the_record_costs_nothing():
     mixed = torch.lerp(records[partner], records, share)
     loss = interpolation((records @ weight).log(), (mixed @ weight).log(), partner, share)
     assert float(loss) == pytest.approx(0.0, abs=1e-15)
+
+
+def test_the_teacher_answers_to_records_as_they_are(objective, batch, generator):
+    """What is mixed is not augmented, so that neither is what the mixture of answers is made of."""
+    made, data = objective([("interpolation", {})]), batch()
+    method = made.consistency[0]
+    answers = Answers(made.model, data, made.model(data.inputs, generator()), generator(1))
+    found = method.loss("state", answers)
+    mixture, mixed = answers.mixed(method.alpha)
+    taught = method.teacher(data.inputs)["state"].float()
+    torch.testing.assert_close(found, interpolation(taught, mixed["state"].float(), mixture.partner, mixture.share))
