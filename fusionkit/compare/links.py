@@ -84,7 +84,7 @@ def coarsen(stream: Stream, bins: int) -> Stream:
 
 
 def _test(first: Stream, second: Stream) -> tuple[tuple[float, float], tuple[float, float]] | None:
-    """Chance and share from the first to the second, and back; None where too few bins have both."""
+    """Chance and share from the first to the second, and back; None where too few bins have both, or one never changes."""
     bins = min(first.values.shape[1], second.values.shape[1])
     first, second = coarsen(first, bins), coarsen(second, bins)
     real = first.real & second.real
@@ -92,13 +92,18 @@ def _test(first: Stream, second: Stream) -> tuple[tuple[float, float], tuple[flo
         return None
     series = np.concatenate([first.values, second.values], -1).astype(np.float64)
     count = np.maximum(real.sum(1, keepdims=True), 1)[..., None]
+    size = np.sqrt(np.square(series[real]).mean(0))
     series = np.where(real[..., None], series - (series * real[..., None]).sum(1, keepdims=True) / count, 0.0)
+    changes = series[real].std(0) > 1e-6 * size  # a stream of few numbers is filled up with zeros
+    cut = int(changes[: first.values.shape[2]].sum())
+    if not 0 < cut < changes.sum():
+        return None
+    series = series[..., changes]
     series, real = make_stationary(standardise(series, real), real, LAGS)
     lag = choose_lag(series, real, LAGS)
     statistic, freedom = granger(series, real, lag)
     if freedom < 1:
         return None
-    cut = first.values.shape[2]
 
     def strongest(block: Float[np.ndarray, "source target"]) -> tuple[float, float]:
         largest = float(block.max())

@@ -43,11 +43,17 @@ class Moments:
         return np.asarray(np.maximum(left, 1e-12 * self.products[target, target] + 1e-200))
 
 
+def varies(seen: Float[np.ndarray, "step channel"]) -> Bool[np.ndarray, " channel"]:
+    """Which channels are more than one number and its rounding."""
+    if not len(seen):
+        return np.zeros(seen.shape[1], dtype=bool)
+    return np.asarray(seen.std(0) > 1e-9 * (np.abs(seen.mean(0)) + 1e-9))
+
+
 def standardise(series: Series, real: Real) -> Series:
     """Every channel to mean 0 and spread 1 over its real steps; zero where nothing is real."""
     seen = series[real]
-    mean, spread = seen.mean(0), seen.std(0)
-    spread = np.where(spread > 1e-9 * (np.abs(mean) + 1e-9), spread, 1.0)
+    mean, spread = seen.mean(0), np.where(varies(seen), seen.std(0), 1.0)
     return np.where(real[..., None], (series - mean) / spread, 0.0)
 
 
@@ -79,8 +85,11 @@ def unit_root(series: Series, real: Real, lag: int) -> Float[np.ndarray, " chann
 
 
 def make_stationary(series: Series, real: Real, lag: int) -> tuple[Series, Real]:
-    """Difference the channels whose unit root is not rejected, twice at most; a step is real if all channels' are."""
-    series, trending = series.copy(), np.ones(series.shape[2], dtype=bool)
+    """Difference the channels whose unit root is not rejected, twice at most; a step is real if all channels' are.
+
+    One that never changes has none, and costs the others no step.
+    """
+    series, trending = series.copy(), varies(series[real])
     for _ in range(2):
         trending = trending & (unit_root(series, real, lag) > -2.86)
         if not trending.any():

@@ -60,6 +60,18 @@ def test_records_that_lack_one_sensor_are_left_out():
     assert np.isnan(measure_links([first, nowhere]).p).all()
 
 
+def test_numbers_that_never_change_are_not_tried_and_cost_no_bin():
+    draw = np.random.default_rng(5)
+    first, second = draw.standard_normal((2, 60, 5, 1))
+    second[:, 1:] += 0.8 * first[:, :-1]
+    dull = np.concatenate([np.zeros((60, 5, 1)), np.full((60, 5, 1), 3.1)], -1) * (1 + draw.standard_normal((60, 1, 1)))
+    bare = measure_links([stream(first), stream(second)])
+    filled = measure_links([stream(np.concatenate([one, dull], -1)) for one in (first, second)])
+    assert np.allclose(filled.p, bare.p, equal_nan=True) and np.allclose(filled.share, bare.share, equal_nan=True)
+    assert bare.certain.tolist() == [[False, True], [False, False]]
+    assert np.isnan(measure_links([stream(first), stream(dull)]).p).all()
+
+
 def test_two_clocks_meet_on_the_coarser():
     made = coarsen(stream([[[1.0], [3.0], [5.0], [9.0]]], np.array([[True, True, True, False]])), 2)
     assert made.values.tolist() == [[[2.0], [5.0]]] and made.real.all()

@@ -182,3 +182,11 @@ def test_channels_that_are_the_same_or_never_vary_are_no_error():
     series[..., 2] = 4.0
     found, freedom = granger(standardise(series, everywhere(series)), everywhere(series), 2)
     assert np.isfinite(found).all() and np.isfinite(links(found, 2, freedom, 0.05)).all()
+
+
+def test_a_channel_that_never_changes_costs_the_others_no_step():
+    noise = np.random.default_rng(0).standard_normal((40, 8, 2))
+    noise[..., 1] = 3.1
+    found, real = make_stationary(standardise(noise, everywhere(noise)), everywhere(noise), 2)
+    assert real.all() and np.abs(found[..., 1]).max() < 1e-9
+    np.testing.assert_allclose(found[..., 0], standardise(noise, everywhere(noise))[..., 0])
