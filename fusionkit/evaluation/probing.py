@@ -196,7 +196,7 @@ def _chosen(run: Run, recipe: Recipe, start: Start, sensors: Sequence[str]) -> l
 
 
 def _untrained(given: _Given, start: Start) -> Start:
-    """The encoders that pretraining began with, and the same statistics."""
+    """The encoders with random weights, those that pretraining began with unless another run gave them; same statistics."""
     recipe, material = given.recipe, given.material
     seed = derive_seed(recipe.seed, PRETRAINED, given.number)
     modalities = material.fit_modalities(recipe, given.fold.train, [start.files], seed)
