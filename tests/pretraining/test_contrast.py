@@ -194,7 +194,10 @@ def test_a_record_that_lacks_a_sensor_has_no_pair() -> None:
         here = torch.arange(12) < 5
         inputs[lacking] = inputs[lacking]._replace(present=here)
         inputs[other] = inputs[other]._replace(present=torch.ones_like(here))
-        few = {name: Features(level.values[:5], level.mask[:5], level.present[:5]) for name, level in inputs.items()}
+        few: dict[str, Window | Features] = {}
+        for name, level in inputs.items():
+            assert isinstance(level, Features)
+            few[name] = Features(level.values[:5], level.mask[:5], level.present[:5])
         model.augmentations = torch.nn.ModuleDict()
         found, wanted = (loss_of(model, objective, Batch(some, batch.targets, batch.index)) for some in (inputs, few))
         torch.testing.assert_close(found, wanted)
