@@ -26,6 +26,9 @@ def block(language, contains):
         ("encoders", "encoders"),
         ("tasks", "heads"),
         ("sources", "sources"),
+        ("before training", "objectives"),
+        ("few labels", "consistency"),
+        ("buffers of a stream", "buffers"),
     ],
 )
 def test_the_box_holds_what_is_registered(row, family):
@@ -36,6 +39,20 @@ def test_the_box_holds_what_is_registered(row, family):
 def test_the_example_recipe_is_sound():
     recipe = parse_recipe(block("yaml", "physio"), "readme.yaml")
     assert [node.level for node in recipe.graph.nodes] == ["early", "intermediate"]
+
+
+@pytest.mark.parametrize("example", ["quantity: true", "labels: {keep: 100}"])
+def test_the_examples_of_tasks_and_pretraining_are_sound(example):
+    sections = {
+        "data": "data: {kind: npz, path: a.npz}",
+        "modalities": "modalities: {one: {kind: signal}, two: {kind: signal}}",
+    }
+    sections |= {"tasks": "tasks: {y: {kind: classification}}"}
+    fusion = "fusion: {graph: {physio: {kind: gated, inputs: [one, two]}, all: {kind: rcft, inputs: [physio, two]}}}"
+    text = block("yaml", example)
+    rest = [line for name, line in sections.items() if not re.search(rf"^{name}:", text, re.MULTILINE)]
+    recipe = parse_recipe("\n".join([text, *rest, fusion]), "readme.yaml")
+    assert recipe.train.consistency or recipe.heads.sharing == "soft"
 
 
 def test_the_example_of_eeg_may_be_streamed():

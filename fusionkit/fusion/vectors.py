@@ -1,7 +1,7 @@
 """Streams as vectors: pooled under their masks, one a sensor, standardised by training records."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -59,9 +59,16 @@ class SensorScale(nn.Module):
     training records a sensor's vector has the mean square length 1. What does not vary keeps its scale. An absent
     sensor is zero. Of the training values 1 and 3 (mean 2, spread 1) in one entry, 3 becomes 1.
 
+    The encoders before it go on learning after `fit`, and soon make numbers of another size. So every step of training
+    moves mean and variance by a tenth towards those of its batch, as batch normalisation does; what is computed goes by
+    the numbers that are kept, so that no row hears of another. In evaluation nothing moves. That they move is our
+    reconstruction; without it training diverged where untrained encoders make small numbers.
+
     Args:
         widths: width of each sensor's vector.
     """
+
+    PACE: ClassVar[float] = 0.1
 
     mean: Float[Tensor, " total"]
     scale: Float[Tensor, " total"]
@@ -83,11 +90,30 @@ class SensorScale(nn.Module):
 
     def forward(self, vectors: Vectors) -> list[Float[Tensor, "batch _"]]:
         """Standardised blocks, zero where the sensor is absent."""
+        if self.training and torch.is_grad_enabled():
+            self._follow(vectors)
         blocks = []
         for mean, scale, values, here in zip(*self._by_sensor(), vectors.values, vectors.here.T, strict=True):
             block = (values - mean) * scale
             blocks.append(torch.where(here[:, None], block, torch.zeros_like(block)))
         return blocks
+
+    @torch.no_grad()
+    def _follow(self, vectors: Vectors) -> None:
+        """Move towards the means and spreads of a batch; sensors that nobody has stay where they are."""
+        moved = []
+        for mean, scale, values, here in zip(*self._by_sensor(), vectors.values, vectors.here.T, strict=True):
+            count = here.sum()
+            pace = self.PACE * (count > 0)
+            seen = torch.where(here[:, None], values, mean).to(mean.dtype)
+            now = mean + pace * (seen.sum(0) - len(seen) * mean) / count.clamp_min(1)
+            off = torch.where(here[:, None], seen - now, torch.zeros_like(seen)).square().sum(0) / count.clamp_min(1)
+            before = (scale.square() * len(mean)).reciprocal()
+            varies = off > (1e-6 * now.abs() + 1e-12).square()
+            spread = torch.where(varies, torch.lerp(before, off, pace), before).sqrt()
+            moved.append((now, spread.reciprocal() * len(mean) ** -0.5))
+        # new tensors, for a step's earlier passes keep the old ones for their gradients
+        self.mean, self.scale = (torch.cat(parts) for parts in zip(*moved, strict=True))
 
     def _by_sensor(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         return torch.split(self.mean, self.widths), torch.split(self.scale, self.widths)

@@ -45,7 +45,7 @@ def test_rotations_are_merged_and_noise_stays_apart():
 
 def test_a_threshold_that_nothing_reaches_leaves_separate_networks():
     values, label = rotations(rows=100)
-    made = fitted(values, label, threshold=1.0, epochs=3)
+    made = fitted(values, label, threshold=1.0, epochs=3).eval()
     assert made.leader.tolist() == [[0, 1, 2]] * 2
     x = {name: stream(one[:5]) for name, one in values.items()}
     blocks = made.scale(pool_streams(x, made.inputs))
@@ -61,7 +61,7 @@ def test_a_threshold_that_nothing_reaches_leaves_separate_networks():
 def test_merged_sensors_run_as_one_network():
     """A plain loop: turned onto the leader's states, averaged, then through the leader's layer alone."""
     values, label = rotations(rows=200)
-    made = fitted(values, label, epochs=10, threshold=0.3)
+    made = fitted(values, label, epochs=10, threshold=0.3).eval()
     made.leader.copy_(torch.tensor([[0, 1, 0], [0, 1, 0]]))
     x = {name: stream(one[:5]) for name, one in values.items()}
     blocks = made.scale(pool_streams(x, made.inputs))

@@ -44,6 +44,38 @@ def test_every_sensor_has_the_mean_square_length_one_whatever_its_width_and_unit
         assert block.square().sum(1).mean().item() == pytest.approx(1, rel=1e-2)
 
 
+def test_the_scale_follows_what_encoders_learn_but_not_in_evaluation():
+    generator = torch.Generator().manual_seed(0)
+    small = torch.randn(400, 3, generator=generator) * 0.01
+    small[:, 2] = 5.0  # does not vary
+    scale = SensorScale([3])
+    here = torch.ones(400, 1, dtype=torch.bool)
+    scale.fit(Vectors([small], here, {}))
+    grown = Vectors([100 * small + 2], here, {})
+    scale.eval()
+    before = scale(grown)[0].square().sum(1).mean()
+    assert before > 1000
+    assert torch.equal(scale(grown)[0].square().sum(1).mean(), before)
+    scale.train()
+    with torch.no_grad():
+        assert torch.equal(scale(grown)[0].square().sum(1).mean(), before)
+    for start in range(0, 4000, 40):
+        rows = torch.arange(start, start + 40) % 400
+        scale(Vectors([grown.values[0][rows]], here[rows], {}))
+    assert scale(grown)[0].square().sum(1).mean() == pytest.approx(2 / 3, rel=0.1)  # two of three entries vary
+
+
+def test_the_scale_moves_a_tenth_towards_the_records_that_have_the_sensor():
+    scale = SensorScale([1, 1])
+    scale.fit(Vectors([torch.tensor([[1.0], [3.0]])] * 2, torch.ones(2, 2, dtype=torch.bool), {}))
+    batch = torch.tensor([[4.0], [8.0], [torch.nan]])
+    scale(Vectors([batch, batch], torch.tensor([[True, False], [True, False], [False, False]]), {}))
+    mean = 2 + 0.1 * (6 - 2)
+    variance = 0.9 * 1 + 0.1 * ((4 - mean) ** 2 + (8 - mean) ** 2) / 2
+    torch.testing.assert_close(scale.mean, torch.tensor([mean, 2.0]))
+    torch.testing.assert_close(scale.scale, torch.tensor([variance**-0.5, 1.0]))
+
+
 def test_training_records_are_joined_with_their_targets():
     vectors = pool_training(lambda: [batch(task=1.0), batch(task=2.0)], ["b", "a"])
     assert [block.shape for block in vectors.values] == [(6, 1), (6, 2)]
