@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fusionkit.core.errors import DataError
 from fusionkit.core.levels import Tokens, pool, valid
+from fusionkit.core.processes import summed
 from fusionkit.fusion.operation import TrainingBatch
 
 
@@ -60,7 +61,7 @@ class SensorScale(nn.Module):
     sensor is zero. Of the training values 1 and 3 (mean 2, spread 1) in one entry, 3 becomes 1.
 
     The encoders before it go on learning after `fit`, and soon make numbers of another size. So every step of training
-    moves mean and variance by a tenth towards those of its batch, as batch normalisation does; what is computed goes by
+    moves mean and variance by a tenth towards those of its batch (of all processes), as batch normalisation does; what is computed goes by
     the numbers that are kept, so that no row hears of another. In evaluation nothing moves. That they move is our
     reconstruction; without it training diverged where untrained encoders make small numbers.
 
@@ -100,20 +101,22 @@ class SensorScale(nn.Module):
 
     @torch.no_grad()
     def _follow(self, vectors: Vectors) -> None:
-        """Move towards the means and spreads of a batch; sensors that nobody has stay where they are."""
-        moved = []
-        for mean, scale, values, here in zip(*self._by_sensor(), vectors.values, vectors.here.T, strict=True):
-            count = here.sum()
-            pace = self.PACE * (count > 0)
-            seen = torch.where(here[:, None], values, mean).to(mean.dtype)
-            now = mean + pace * (seen.sum(0) - len(seen) * mean) / count.clamp_min(1)
-            off = torch.where(here[:, None], seen - now, torch.zeros_like(seen)).square().sum(0) / count.clamp_min(1)
-            before = (scale.square() * len(mean)).reciprocal()
-            varies = off > (1e-6 * now.abs() + 1e-12).square()
-            spread = torch.where(varies, torch.lerp(before, off, pace), before).sqrt()
-            moved.append((now, spread.reciprocal() * len(mean) ** -0.5))
+        """Move towards the means and spreads of a batch, of all processes'; sensors that nobody has stay where they are."""
+        sums = []
+        for mean, _, values, here in zip(*self._by_sensor(), vectors.values, vectors.here.T, strict=True):
+            off = torch.where(here[:, None], values - mean, torch.zeros_like(values)).to(mean.dtype)
+            sums.append(torch.stack([off.sum(0), off.square().sum(0), here.sum().to(mean.dtype).expand_as(mean)]))
+        first, second, count = summed(torch.cat(sums, 1))
+        pace = self.PACE * (count > 0)
+        first, second = first / count.clamp_min(1), second / count.clamp_min(1)
+        moved = self.mean + pace * first
+        spread = (second - 2 * pace * first.square() + (pace * first).square()).clamp_min(0)  # about the new mean
+        width = torch.cat([torch.full_like(part, len(part)) for part in torch.split(self.scale, self.widths)])
+        before = (self.scale.square() * width).reciprocal()
+        varies = spread > (1e-6 * moved.abs() + 1e-12).square()
+        variance = torch.where(varies, torch.lerp(before, spread, pace), before)
         # new tensors, for a step's earlier passes keep the old ones for their gradients
-        self.mean, self.scale = (torch.cat(parts) for parts in zip(*moved, strict=True))
+        self.mean, self.scale = moved, (variance * width).rsqrt()
 
     def _by_sensor(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         return torch.split(self.mean, self.widths), torch.split(self.scale, self.widths)

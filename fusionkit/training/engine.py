@@ -124,6 +124,7 @@ class Engine:
         self._checked = 0
         self.plan: Plan = plan or JointPlan(rows, self.steps, seed)
         self._plan: list[Step] = []
+        self._settle: Callable[[], None] | None = getattr(objective, "settle", None)
         self.before_epoch = before_epoch
         self.records, self.seconds = 0, 0.0  # of this process
         self._board: TensorBoard | None = None
@@ -198,9 +199,8 @@ class Engine:
             targets = {name: target for name, target in batch.targets.items() if name not in hidden}
             batch = Batch(batch.inputs, targets, batch.index)
         loss = self.update(batch, self.generator, lr)
-        settle = getattr(self.objective, "settle", None)
-        if settle is not None:
-            settle()
+        if self._settle is not None:
+            self._settle()
         return loss
 
     def _close_epoch(self) -> None:

@@ -65,14 +65,14 @@ def test_before_the_release_no_sensor_reaches_another():
     spread(made)
     x = {name: one.clone().requires_grad_() for name, one in values.items()}
     vectors = pool_streams({name: stream(one) for name, one in x.items()}, x)
-    states = made._run(made.scale(vectors), vectors.here, made.release)
+    scaled = made.scale(vectors)
+    states = made._run(scaled, vectors.here, made.release)
     for place, name in enumerate(x):
         gradients = torch.autograd.grad(states[place].sum(), list(x.values()), retain_graph=True, allow_unused=True)
         for other, gradient in zip(x, gradients, strict=True):
             reached = gradient is not None and bool(gradient.any())
             assert reached == (other == name)
-    alone = made._run(made.scale(vectors), vectors.here, None)
-    assert torch.equal(states, alone)
+    assert torch.equal(states, made._run(scaled, vectors.here, None))
 
 
 @pytest.mark.parametrize("passes", [0.0, 4.0, 9.0])
