@@ -12,15 +12,8 @@ from torch import Tensor, nn
 from fusionkit.core.levels import Tokens, any_present, pool, scrub
 from fusionkit.core.registry import fusion
 from fusionkit.fusion.align import align_tokens, bin_times
-from fusionkit.fusion.branches import (
-    BranchLinear,
-    BranchLSTM,
-    BranchNorm,
-    CausalAttention,
-    last_real,
-    masked_softmax,
-    sinusoid,
-)
+from fusionkit.fusion.branches import BranchLinear, BranchNorm, last_real, masked_softmax
+from fusionkit.fusion.causal import BranchLSTM, CausalAttention, sinusoid
 from fusionkit.fusion.operation import IntermediateFusion
 
 

@@ -11,20 +11,17 @@ from fusionkit.fusion.branches import (
     BranchAttention,
     BranchBlock,
     BranchLinear,
-    BranchLSTM,
     BranchNorm,
     BranchShares,
-    CausalAttention,
     group_lengths,
     in_one_row,
     last_real,
     masked_softmax,
     product,
-    rotate,
-    sinusoid,
     some_branches,
     stack_streams,
 )
+from fusionkit.fusion.causal import BranchLSTM, CausalAttention, rotate, sinusoid
 
 
 def shaken(module):
