@@ -55,6 +55,8 @@ def check_straddling(
     checks = [_Intervals(name, sensor) for name, sensor in study.sensors.items()]
     for number, fold in enumerate(split.folds):
         sides = _sides(fold, len(study.records))
+        if split.transductive is None:
+            sides[fold.unlabelled] = 1  # they train
         together = _smoothed(smoothed or {}, sides)
         for finding in itertools.chain(_findings(study, split, checks, sides), together):
             pair = " and ".join(

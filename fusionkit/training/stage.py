@@ -195,7 +195,8 @@ def pretrain_fold(
 ) -> Start:
     """Pretrain the encoders of a fold, from the last checkpoint if there is one; at once if it is done.
 
-    Only training records are loaded, and of their labels only those; nothing else of the fold is seen.
+    Only training records are loaded, those of ``data.unlabelled`` that the fold may see among them, and of labels only
+    theirs; nothing else of the fold is seen.
 
     Args:
         recipe: its stages.
@@ -210,7 +211,7 @@ def pretrain_fold(
     folder, listener = run / f"fold-{number}" / PRETRAINED, listener or Listener()
     if (folder / ENCODERS).exists():
         return read_pretrained(run, number, split.digest)
-    began, rows = time.monotonic(), split.folds[number].train
+    began, rows = time.monotonic(), split.folds[number].seen
     seed = derive_seed(recipe.seed, PRETRAINED, number)
     folders = [folder / "files", *([] if start is None else [start.files])]
     modalities = material.fit_modalities(recipe, rows, folders, seed)
@@ -218,7 +219,7 @@ def pretrain_fold(
     torch.manual_seed(derive_seed("weights", seed))
     model = build_model(recipe, modalities, material.stored, {}).to(material.device)
     taken = [] if start is None else start.take(model)
-    classes, targets = _labels(recipe, material, number, rows)
+    classes, targets = _labels(recipe, material, number, split.folds[number].train)
     loader = material.loader(recipe, modalities, targets)
     if not (folder / "stage-0" / "last.safetensors").exists():
         chunks = torch.split(torch.from_numpy(rows), loader.chunk)
