@@ -66,5 +66,5 @@ class _Gathered(torch.autograd.Function):
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return summed(gradients[0].contiguous()).split(ctx.counts)[distributed.get_rank()], None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return torch.split(summed(gradients[0].contiguous()), ctx.counts)[distributed.get_rank()], None

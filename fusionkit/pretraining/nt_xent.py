@@ -76,5 +76,6 @@ class NTXent(PretrainingObjective):
         losses = []
         for name, project in self.projections.items():
             mine = [project(looks.view(number).readout(name)).float() for number in (0, 1)]
-            losses.append(nt_xent(*gathered(*mine, looks.present(name)), self.temperature))
+            first, second, here = gathered(*mine, looks.present(name))
+            losses.append(nt_xent(first, second, here, self.temperature))
         return torch.stack(losses).mean()
