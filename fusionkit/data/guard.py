@@ -37,7 +37,7 @@ def check_straddling(
 
     Args:
         split: the folds.
-        study: what they were made for.
+        study: what they were made for; its unlabelled records train, unless the split is transductive.
         allow_leakage: why it is all right this time; then findings come back as warnings.
         smoothed: by sensor whose features are smoothed across records, the number of each record's sequence; -1 for
             none.
@@ -66,7 +66,12 @@ def check_straddling(
             if finding.note:
                 message = f"{finding.what}: records {pair} of fold {number}, for one"
             elif allow_leakage is None:
-                raise DataError(f"{message}; split by a larger group, or give data.allow_leakage a reason")
+                beside = max(finding.first, finding.second) >= len(split.ids)
+                mended = (
+                    "take it out of data.unlabelled, or give that" if beside else "split by a larger group, or give"
+                )
+                key = "a reason to be transductive" if beside else "data.allow_leakage a reason"
+                raise DataError(f"{message}; {mended} {key}")
             first, folds = found.get((finding.rule, finding.where), (message, 0))
             found[finding.rule, finding.where] = (first, folds + 1)
     total, reason = len(split.folds), "" if allow_leakage is None else f"; allowed: {allow_leakage.strip()}"

@@ -25,59 +25,60 @@ def with_unlabelled(split: Split, records: Records, transductive: str | None = N
         transductive: why all may be seen in every fold.
     """
     names = records.id[len(split.ids) :]
-    rows = np.arange(len(split.ids), len(records))
+    rows, belonging = np.arange(len(split.ids), len(records)), Belonging(split.options, records)
 
     def add(fold: Fold) -> Fold:
         held = np.concatenate([fold.validation, fold.test])
-        kept = rows if transductive is not None else rows[~belongs(split.options, records, fold.train, held)]
+        kept = rows if transductive is not None else rows[~belonging(fold.train, held)]
         return replace(fold, unlabelled=kept)
 
     return replace(split, folds=tuple(map(add, split.folds)), unlabelled=names, transductive=transductive)
 
 
-def belongs(options: SplitOptions, records: Records, train: Rows, held: Rows) -> Bool[np.ndarray, " unlabelled"]:
-    """Which unlabelled records belong to what is held out, by the names that both sources know.
+class Belonging:
+    """Tells unlabelled records that belong to what is held out, by the names that both sources know.
 
     These are records of a group (of what the split goes by), a trial, a recording, or an id that is held out; records of a
-    subject that is held out and does not train; records of a subject that is held out of which it is not known which
-    session, trial or recording they are of, where the split goes by these; and records that the split's column puts
-    into validation or test. Tests of subjects s1 and s2 leave out all records of s1 and s2.
+    subject that is held out and does not train; records of which it is not known which group they are of, where their
+    subject is held out or groups know no subjects; and records that the split's column puts into validation or test.
+    Where s1 and s2 are tested, all records of s1 and s2 belong there.
 
     Args:
         options: what the split goes by.
         records: the table, unlabelled records last.
-        train: rows that train.
-        held: rows of which nothing may be seen.
     """
-    first = len(records) - records.unlabelled
-    subjects = _names(records, "subject")
-    asked, known = {subjects[row] for row in held.tolist()}, {subjects[row] for row in train.tolist()}
-    out = [subject in asked and subject not in known for subject in subjects[first:]]
-    for level in dict.fromkeys([options.by, "record", "trial", "recording"]):
-        names, vague = _names(records, level), level == options.by and level not in ("record", "subject")
-        there = {names[row] for row in held.tolist()}
-        if level == "recording" and options.by == "trial":
-            continue  # trials of one recording may part
-        for place, name in enumerate(names[first:]):
-            if name[-1]:
-                out[place] |= name in there
-            elif vague:  # of a group that nobody knows
-                out[place] |= level not in ROLES or subjects[first + place] in asked
-    if options.column is not None:
-        parts = {*options.listed("validation"), *options.listed("test")}
-        column = getattr(records, options.column) if options.column in ROLES else records.labels[options.column]
-        out = [
-            gone or str(name or "").removeprefix(PREFIX) in parts
-            for gone, name in zip(out, column[first:], strict=True)
-        ]
-    return np.array(out, dtype=bool)
+
+    def __init__(self, options: SplitOptions, records: Records) -> None:
+        self.first = len(records) - records.unlabelled
+        levels = [options.by, "record", "trial", *(["recording"] if options.by != "trial" else [])]
+        names = {level: _names(records, level) for level in levels}  # trials of one recording may part
+        self.numbers = {level: _numbers(names[level]) for level in levels}
+        self.subject = _numbers(_names(records, "subject"))
+        self.nameless = np.array([not name[-1] for name in names[options.by]])[self.first :]
+        self.apart = options.by not in ROLES  # groups know no subjects
+        self.parted = np.zeros(records.unlabelled, dtype=bool)
+        if options.column is not None:
+            parts = {*options.listed("validation"), *options.listed("test")}
+            column = getattr(records, options.column) if options.column in ROLES else records.labels[options.column]
+            self.parted[:] = [str(name or "").removeprefix(PREFIX) in parts for name in column[self.first :]]
+
+    def __call__(self, train: Rows, held: Rows) -> Bool[np.ndarray, " unlabelled"]:
+        """Which belong to rows of which nothing may be seen, beside rows that train."""
+        subject = self.subject[self.first :]
+        asked = np.isin(subject, self.subject[held])
+        out: Bool[np.ndarray, " unlabelled"] = self.parted | (asked & ~np.isin(subject, self.subject[train]))
+        out |= self.nameless & (asked | self.apart)
+        for number in self.numbers.values():
+            mine = number[self.first :]
+            out |= (mine >= 0) & np.isin(mine, number[held])
+        return out
 
 
 def apart_from(rows: Rows, options: SplitOptions, records: Records, train: Rows, held: Rows) -> Rows:
-    """Those of some unlabelled rows that belong to nothing held out; see `belongs`."""
+    """Those of some unlabelled rows that belong to nothing held out; see `Belonging`."""
     if not len(rows):
         return rows
-    kept: Rows = rows[~belongs(options, records, train, held)[rows - (len(records) - records.unlabelled)]]
+    kept: Rows = rows[~Belonging(options, records)(train, held)[rows - (len(records) - records.unlabelled)]]
     return kept
 
 
@@ -95,13 +96,13 @@ def unlabelled_notes(split: Split, study: Study, title: str) -> list[str]:
     notes = []
     if split.transductive is None:
         left = [f"{total - len(fold.unlabelled)} in fold {n}" for n, fold in enumerate(split.folds)]
-        what = f"left out are those that share a {split.options.by} or more with validation or test: {', '.join(left)}"
+        what = f"a fold leaves those out whose {split.options.by} it validates or tests: {', '.join(left)}"
         notes.append(f"data.unlabelled: {title} adds {total} records without labels to training; {what}")
     else:
-        shared = []
+        shared, belonging = [], Belonging(split.options, records)
         for number, fold in enumerate(split.folds):
             held = np.concatenate([fold.validation, fold.test])
-            shared.append(f"{int(belongs(split.options, records, fold.train, held).sum())} in fold {number}")
+            shared.append(f"{int(belonging(fold.train, held).sum())} in fold {number}")
         what = f"of which some are of validation or test groups ({', '.join(shared)})"
         notes.append(
             f"transductive: data.unlabelled: {title} adds {total} records without labels to training, {what}: {split.transductive}"
@@ -123,3 +124,9 @@ def _names(records: Records, by: str) -> list[tuple[str, ...]]:
     names = records.names(by)
     first = len(names) - records.unlabelled
     return [*names[:first], *((name[0].removeprefix(PREFIX), *name[1:]) for name in names[first:])]
+
+
+def _numbers(names: list[tuple[str, ...]]) -> Rows:
+    """A number for every name, equal for equal ones; -1 where its last part is unknown."""
+    number: dict[tuple[str, ...], int] = {}
+    return np.array([number.setdefault(name, len(number)) if name[-1] else -1 for name in names], dtype=np.int64)

@@ -172,11 +172,11 @@ class Joined(Source):
 
     def _has(self, sensor: SensorColumn) -> bool:
         """Whether the second source has a sensor; where it has, it must have what says when a record starts and stops."""
-        known = self.second.columns()
-        asked = self.second.columns_of({sensor.name: sensor})
-        if sensor.column not in known and (asked or sensor.name not in known):
-            return False
         with located(KEY):
+            known = self.second.columns()
+            asked = self.second.columns_of({sensor.name: sensor})
+            if sensor.column not in known and (asked or sensor.name not in known):
+                return False
             self.second.check_columns(asked)
         return True
 
