@@ -123,6 +123,10 @@ class StageObjective(nn.Module):
         self.steps += 1
         return (losses * self.weights).sum()
 
+    def scales(self) -> dict[int, float]:
+        """A factor on the learning rate of some parameters, by their ids."""
+        return {which: factor for one in self._objectives() for which, factor in one.scales().items()}
+
     def stream(self, load: Load, batch: int, sensors: Sequence[str]) -> Load:
         """Draw batches from the buffer, if there is one; else just load them."""
         if self.buffer is not None:
