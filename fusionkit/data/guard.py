@@ -66,12 +66,10 @@ def check_straddling(
             if finding.note:
                 message = f"{finding.what}: records {pair} of fold {number}, for one"
             elif allow_leakage is None:
-                beside = max(finding.first, finding.second) >= len(split.ids)
-                mended = (
-                    "take it out of data.unlabelled, or give that" if beside else "split by a larger group, or give"
-                )
-                key = "a reason to be transductive" if beside else "data.allow_leakage a reason"
-                raise DataError(f"{message}; {mended} {key}")
+                way = "split by a larger group, or give data.allow_leakage a reason"
+                if max(finding.first, finding.second) >= len(split.ids):
+                    way = "take it out of data.unlabelled, or give data.unlabelled.transductive a reason"
+                raise DataError(f"{message}; {way}")
             first, folds = found.get((finding.rule, finding.where), (message, 0))
             found[finding.rule, finding.where] = (first, folds + 1)
     total, reason = len(split.folds), "" if allow_leakage is None else f"; allowed: {allow_leakage.strip()}"

@@ -133,7 +133,8 @@ def test_one_signal_under_another_name_is_refused_where_it_is_held_out(leak):
 
     for made in (split("s1", "s2"), split("s2", "s1")):
         with pytest.raises(
-            DataError, match=r"'unlabelled/u0' \(train\).*take it out of data\.unlabelled, or give that"
+            DataError,
+            match=r"'unlabelled/u0' \(train\).*take it out of data\.unlabelled, or give data\.unlabelled\.transductive",
         ):
             check_straddling(made, leak)
     assert check_straddling(split("s0", "s2"), leak) == []  # whose person trains
@@ -258,3 +259,24 @@ def test_arrays_and_studies_join_too(lab):
     first, second = (sources.build("study", {"path": study.path}) for study in stored)
     again = ingest(Joined(first, second, ["y"], SUBJECTS), columns(), ["y"], lab / "t.h5")
     assert again.digest == made.digest
+
+
+def test_trials_of_one_recording_may_part_but_windows_that_share_samples_may_not(lab):
+    """Four trials of 0.7 s in one file; beside them a pause (the file's last second), or a window in trial 2."""
+    names = ["subject", "trial", "sig", "sig_start", "sig_stop", "y"]
+    own = [dict(zip(names, ("s1", f"t{n}", "a.npy", n * 0.7, n * 0.7 + 0.7, n % 2), strict=True)) for n in range(4)]
+    first = write(lab / "one/t.csv", own, names)
+    options = SplitOptions(kind="fixed", by="trial", test=["s1/t2"], validation=["s1/t3"])
+
+    def made(*trials):
+        rows = [dict(zip(names, ("s1", name, "a.npy", start, stop), strict=False)) for name, start, stop in trials]
+        second = write(lab / "one/u.csv", rows, names[:-1])
+        study = ingest(Joined(first, second, ["y"], Grouping("trial")), columns(), ["y"], lab / "s.h5")
+        return study, with_unlabelled(make_split(options, study.records), study.records)
+
+    study, split = made(("pause", 3.0, 4.0), ("t2", 1.5, 2.0), ("t1", 0.8, 1.4), ("", 3.0, 4.0))
+    assert [study.records.trial[row] for row in split.folds[0].unlabelled] == ["pause", "t1"]
+    assert check_straddling(split, study) == []
+    study, split = made(("pause", 1.6, 2.0), ("other", 3.0, 4.0))
+    with pytest.raises(DataError, match=r"windows that share samples .*'3' \(test\) and 'unlabelled/row 1' \(train\)"):
+        check_straddling(split, study)
