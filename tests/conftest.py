@@ -1,6 +1,9 @@
 """Fixtures that many tests share, and a recipe small enough to train in a second, on made-up EEG and text."""
 
 import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -69,4 +72,27 @@ def tiny_run(tmp_path_factory):
     recipe = parse_recipe(TINY, "tiny.yaml", [f"run.dir={folder}", "modalities.eeg.normalise.kind=subject"])
     run = train(recipe, fold=0)
     export_run(run, run.folder / "model.fusion")
+    return run
+
+
+@pytest.fixture
+def two_processes():
+    """Run a script in two processes that share a training; neither may fail or hang."""
+
+    def run(script: Path, folder: Path, seconds: float) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        shared = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+        shared |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
+        pair = [
+            subprocess.Popen([sys.executable, script, folder], env={**shared, "RANK": rank, "LOCAL_RANK": rank})
+            for rank in ("0", "1")
+        ]
+        try:
+            assert [process.wait(timeout=seconds) for process in pair] == [0, 0]
+        finally:
+            for process in pair:
+                process.kill()
+
     return run

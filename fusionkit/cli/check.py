@@ -18,6 +18,8 @@ def check(
 
     found = load_recipe(recipe, overrides or (), complete=False)
     print(f"{found.file}: ok")
+    if found.data.unlabelled is not None:
+        print(f"data.unlabelled: {found.data.unlabelled.told()}")
     print(f"sensors: {', '.join(f'{name} ({entry.kind})' for name, entry in found.modalities.items())}")
     print(f"fusion: {', '.join(f'{node.name} ({node.kind}, {node.level})' for node in found.graph.nodes)}")
     print(f"tasks: {', '.join(f'{name} ({entry.kind})' for name, entry in found.tasks.items())}")

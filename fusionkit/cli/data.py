@@ -95,7 +95,8 @@ def split(
 ) -> None:
     """Split a recipe's data and say what every part of every fold holds; signal on two sides is refused.
 
-    Of training records, labels that data.labels hides count as missing.
+    Of training records, labels that data.labels hides count as missing. The records of data.unlabelled that a fold may see
+    are told apart from its training records.
 
     Example:
         fusionkit data split manifest data.path=lab/manifest.csv data.split.folds=5
@@ -109,13 +110,19 @@ def split(
     from fusionkit.recipe.load import load_recipe
     from fusionkit.training.labels import hide_labels, label_notes, labelled_rows
     from fusionkit.training.material import open_study
-    from fusionkit.training.records import divide, learn_tasks, read_records
+    from fusionkit.training.records import (
+        add_unlabelled,
+        divide,
+        learn_tasks,
+        notes_of_unlabelled,
+        read_records,
+    )
 
     read = load_recipe(recipe, overrides or ())
     screen = console(stderr=as_json)
     check_output(output)
     records = read_records(read)
-    made = divide(read, records)
+    made = add_unlabelled(read, divide(read, records), records)
     tasks, targets = learn_tasks(read, records)
     left, kept = [], {}
     for number, fold in enumerate(made.folds):
@@ -127,7 +134,7 @@ def split(
     with located("data.split"):
         notes = check_straddling(made, study, read.data.allow_leakage)
     parts = describe_split(made, records, tasks, left)
-    notes += label_notes(read, made, kept, kept)
+    notes += [*label_notes(read, made, kept, kept), *notes_of_unlabelled(read, made, study)]
     notes += [f"{line}; training would refuse this" for line in untrainable(made, tasks, left)]
     if as_json:
         options = made.options.model_dump(exclude_none=True)

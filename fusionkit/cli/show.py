@@ -35,6 +35,8 @@ def show(
         for title in (("shapes", "parameters") if notes else ())
     }
     screen.print(tree(read.graph, columns))
+    if read.data.unlabelled is not None:
+        screen.print(f"beside the data, data.unlabelled: {read.data.unlabelled.told()}")
     for place, stage in enumerate(read.pretrain):
         kinds = ", ".join(entry.kind for entry in stage.objectives)
         screen.print(f"before, pretrain.{place}: {kinds}, encoders of {', '.join(stage.encoders)}")

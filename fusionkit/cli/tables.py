@@ -1,12 +1,13 @@
 """Scores as tables for the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from fusionkit.evaluation.intervals import Interval
 from fusionkit.evaluation.probing import Probed
+from fusionkit.evaluation.repeated import Gained
 from fusionkit.evaluation.summary import Summary
 
 
@@ -42,7 +43,8 @@ def print_intervals(
 
 def print_probe(screen: Console, probed: Probed) -> None:
     """Every measure of a run's encoders beside the same encoders untrained."""
-    title = f"{probed.weights} encoders on held-out records, 95 % over {probed.by}s"
+    asked = "held-out" if probed.part == "test" else "validation"
+    title = f"{probed.weights} encoders on {asked} records, 95 % over {probed.by}s"
     table = Table(title=title, title_justify="left")
     for column in ("task", "sensor", "measure", "of"):
         table.add_column(column)
@@ -52,6 +54,21 @@ def print_probe(screen: Console, probed: Probed) -> None:
         metric = one.metric.replace("_", " ")
         numbers = (str(one.records), _said(one.learned), _said(one.untrained))
         table.add_row(one.task, one.sensor, one.measure, metric, *numbers)
+    screen.print(table)
+
+
+def print_gains(screen: Console, gained: Sequence[Gained], weights: str, seeds: Sequence[int]) -> None:
+    """Every measure's mean over runs of several seeds, and what was gained."""
+    said = f"seeds {', '.join(map(str, seeds))}: means, and the gain with 95 % over seeds (paired, Student's t)"
+    table = Table(title=said, title_justify="left")
+    for column in ("task", "sensor", "measure", "of"):
+        table.add_column(column)
+    for column in (weights, "untrained", "gain"):
+        table.add_column(column, justify="right")
+    for one in gained:
+        means = (f"{sum(values) / len(values):.3f}" for values in (one.learned, one.untrained))
+        gain = f"{one.gain.value:+.3f} [{one.gain.low:+.3f}, {one.gain.high:+.3f}]"
+        table.add_row(one.task, one.sensor, one.measure, one.metric.replace("_", " "), *means, gain)
     screen.print(table)
 
 

@@ -37,7 +37,7 @@ def check_straddling(
 
     Args:
         split: the folds.
-        study: what they were made for.
+        study: what they were made for; its unlabelled records train, unless the split is transductive.
         allow_leakage: why it is all right this time; then findings come back as warnings.
         smoothed: by sensor whose features are smoothed across records, the number of each record's sequence; -1 for
             none.
@@ -55,6 +55,8 @@ def check_straddling(
     checks = [_Intervals(name, sensor) for name, sensor in study.sensors.items()]
     for number, fold in enumerate(split.folds):
         sides = _sides(fold, len(study.records))
+        if split.transductive is None:
+            sides[fold.unlabelled] = 1  # they train
         together = _smoothed(smoothed or {}, sides)
         for finding in itertools.chain(_findings(study, split, checks, sides), together):
             pair = " and ".join(
@@ -64,7 +66,10 @@ def check_straddling(
             if finding.note:
                 message = f"{finding.what}: records {pair} of fold {number}, for one"
             elif allow_leakage is None:
-                raise DataError(f"{message}; split by a larger group, or give data.allow_leakage a reason")
+                way = "split by a larger group, or give data.allow_leakage a reason"
+                if max(finding.first, finding.second) >= len(split.ids):
+                    way = "take it out of data.unlabelled, or give data.unlabelled.transductive a reason"
+                raise DataError(f"{message}; {way}")
             first, folds = found.get((finding.rule, finding.where), (message, 0))
             found[finding.rule, finding.where] = (first, folds + 1)
     total, reason = len(split.folds), "" if allow_leakage is None else f"; allowed: {allow_leakage.strip()}"

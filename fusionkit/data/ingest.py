@@ -150,7 +150,7 @@ def ingest(
                 for name, sensor in sensors.items()
             }
             return save_study(
-                path, gather_records(rows, labels), made, settings=settings, scratch=parts.folder / "study.h5"
+                path, gather_records(source, labels), made, settings=settings, scratch=parts.folder / "study.h5"
             )
 
 
@@ -162,18 +162,15 @@ def check_columns(
     Raises:
         DataError: a line for every such column.
     """
-    asked: dict[str, str | None] = {}
-    if not isinstance(source, StudySource):  # which knows sensors by their names, too
-        for name, sensor in sensors.items():
-            asked[f"modalities.{name}.column"] = sensor.column
-            asked |= {f"modalities.{name}.start": sensor.start, f"modalities.{name}.stop": sensor.stop}
-    source.check_columns(asked | label_uses(labels))
+    source.check_columns({**source.columns_of(sensors), **label_uses(labels)})
 
 
-def gather_records(rows: Sequence[Row], labels: Iterable[str]) -> Records:
+def gather_records(source: Source, labels: Iterable[str]) -> Records:
     """The table of a study: names, and the labels that are kept."""
+    rows = source.rows()
     roles = {role: tuple(getattr(row, role) for row in rows) for role in ROLES}
-    return Records(**roles, labels={label: tuple(row.labels[label] for row in rows) for label in labels})
+    kept = {label: tuple(row.labels[label] for row in rows) for label in labels}
+    return Records(**roles, labels=kept, unlabelled=source.unlabelled)
 
 
 def _plan(

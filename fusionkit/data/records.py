@@ -1,7 +1,7 @@
 """The table of a study: who, when, and what is known of every record."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ class Records:
         trial: name within the session.
         recording: name of the stretch of signal the record was cut from, within the session.
         labels: columns kept from the table, as text; None where missing.
+        unlabelled: how many of the last records come from a second source and have no labels; no split divides them.
     """
 
     id: tuple[str, ...]
@@ -31,9 +32,21 @@ class Records:
     trial: tuple[str, ...]
     recording: tuple[str, ...]
     labels: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+    unlabelled: int = 0
 
     def __len__(self) -> int:
         return len(self.id)
+
+    @property
+    def divided(self) -> "Records":
+        """The records that a split divides: all but the unlabelled ones, which come last."""
+        if not self.unlabelled:
+            return self
+        first = slice(len(self) - self.unlabelled)
+        roles = {role: getattr(self, role)[first] for role in ROLES}
+        return replace(
+            self, **roles, labels={name: column[first] for name, column in self.labels.items()}, unlabelled=0
+        )
 
     def names(self, by: str) -> list[tuple[str, ...]]:
         """What tells the groups of ``by`` apart, per record: session nests in subject, trial and recording in session.
@@ -77,4 +90,4 @@ class Records:
         """Gather rows: mappings with the five roles by name (only ``id`` is needed) and ``labels`` columns."""
         role = {name: tuple(str(row.get(name, "")) for row in rows) for name in ROLES}
         role["subject"] = tuple(subject or name for subject, name in zip(role["subject"], role["id"], strict=True))
-        return cls(**role, labels={name: tuple(row.get(name) for row in rows) for name in labels})
+        return cls(**role, labels={name: tuple(row.get(name) for row in rows) for name in labels}, unlabelled=0)

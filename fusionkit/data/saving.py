@@ -125,6 +125,7 @@ def study_digest(records: Records, sensors: Mapping[str, NewSensor]) -> str:
         "records": {role: getattr(records, role) for role in ROLES},
         "labels": {name: [text or None for text in column] for name, column in records.labels.items()},
         "sensors": {name: _told(sensor) for name, sensor in sensors.items()},
+        **({"unlabelled": records.unlabelled} if records.unlabelled else {}),
     }
     digest = hashlib.sha256()
     for piece in json.JSONEncoder(sort_keys=True).iterencode(told):  # the text of a large study is never held whole
@@ -155,6 +156,8 @@ def _write_texts(group: h5py.Group, name: str, texts: Sequence[str] | Array) -> 
 def _write_records(group: h5py.Group, records: Records) -> None:
     for role in ROLES:
         _write_texts(group, role, getattr(records, role))
+    if records.unlabelled:
+        group.attrs["unlabelled"] = records.unlabelled
     cells = [[text or "" for text in column] for column in records.labels.values()]
     _write_texts(group, "label_names", list(records.labels))
     _write_texts(group, "labels", np.reshape(np.array(cells, dtype=object), (len(cells), len(records))))

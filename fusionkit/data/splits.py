@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,29 @@ SMALLER = ("subject", "session", "trial", "recording")
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Rows of a study, ascending; no row is in two parts, and some may be in none."""
+    """Rows of a study, ascending; no row is in two parts, and some may be in none.
+
+    ``unlabelled`` are rows of a second source (see `fusionkit.data.unlabelled`) that may be seen in training beside ``train``;
+    they are no part of the split, nor of its digest.
+    """
 
     train: Rows
     validation: Rows
     test: Rows
+    unlabelled: Rows = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def parts(self) -> dict[str, Rows]:
         """The three parts by name."""
         return {part: getattr(self, part) for part in PARTS}
+
+    def sets(self) -> dict[str, Rows]:
+        """The three parts, and the unlabelled rows where there are some, as tables tell them."""
+        return self.parts() | ({"unlabelled": self.unlabelled} if len(self.unlabelled) else {})
+
+    @property
+    def seen(self) -> Rows:
+        """All rows that learning without labels may look at."""
+        return np.concatenate([self.train, self.unlabelled])
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +58,18 @@ class Split:
     Attributes:
         options: how they were made, with the seed.
         folds: the folds.
-        ids: names of the study's records, in the order of its rows.
+        ids: names of the records that are divided, in the order of the study's rows.
         digest: hash of which records are in which part of which fold, whatever their order in the study.
+        unlabelled: names of the records of a second source, whose rows follow; no part of the digest.
+        transductive: why they may be of validation and test groups, too.
     """
 
     options: SplitOptions
     folds: tuple[Fold, ...]
     ids: tuple[str, ...]
     digest: str
+    unlabelled: tuple[str, ...] = ()
+    transductive: str | None = None
 
     @classmethod
     def of(cls, options: SplitOptions, folds: Sequence[Fold], records: Records) -> "Split":
@@ -99,6 +117,9 @@ class Split:
             "digest": self.digest,
             "folds": _named(self.folds, self.ids),
         }
+        if self.unlabelled:  # told for whoever reads it; `load` does not need it
+            names = self.ids + self.unlabelled
+            content["unlabelled"] = [sorted(names[row] for row in fold.unlabelled) for fold in self.folds]
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             with open(temporary, "w", encoding="utf-8") as file:
@@ -111,11 +132,12 @@ class Split:
 
     @classmethod
     def load(cls, path: Path, records: Records) -> "Split":
-        """Read what `save` wrote, for a study with the same record ids in any order.
+        """Read what `save` wrote, for a study with the same record ids in any order, unlabelled ones aside.
 
         Raises:
             DataError: the file is missing, no split or changed, or was made for other records.
         """
+        records = records.divided
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content["format"] != "fusionkit-split" or content["version"] != 1:
@@ -153,6 +175,7 @@ def make_split(options: SplitOptions, records: Records, seed: int = 0) -> Split:
         DataError: there are too few groups, a named one does not exist, or a part would be empty.
         UnknownNameError: there is no such column.
     """
+    records = records.divided
     options = options.model_copy(update={"seed": seed if options.seed is None else options.seed})
     groups = _Groups(options, records)
     if options.kind == "within_subject":

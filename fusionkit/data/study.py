@@ -6,6 +6,7 @@ Layout (attributes in brackets)::
     /settings         text: what it was ingested with
     /records/         id subject session trial recording: text (record,)
                       label_names (label,), labels (label, record): text, empty where missing
+                      [unlabelled: how many of the last records a second source adds; not there for 0]
     /sensors/<name>/  [kind, unit; sample_rate where it has time]
                       values (total, *item): contiguous, time first
                       offset, count, recording: int64 (record,), offset and recording -1 where the sensor is lacking
@@ -237,7 +238,10 @@ def _read_records(group: h5py.Group) -> Records:
     labels = {name: tuple(text or None for text in column) for name, column in zip(names, cells, strict=True)}
     if len({len(role) for role in roles.values()}) != 1:
         raise DataError("every column of the records must have the same length")
-    return Records(**roles, labels=labels)
+    unlabelled = int(group.attrs.get("unlabelled", 0))
+    if not 0 <= unlabelled <= len(roles["id"]):
+        raise DataError(f"unlabelled records must be some of the {len(roles['id'])}, but they are {unlabelled}")
+    return Records(**roles, labels=labels, unlabelled=unlabelled)
 
 
 def _read_sensor(group: h5py.Group, path: Path, records: int) -> StoredSensor:

@@ -129,6 +129,7 @@ def ask(
     for name in absent:
         if name not in recipe.modalities:
             raise UnknownNameError("sensor", name, recipe.modalities)
+    recipe = replace(recipe, data=recipe.data.model_copy(update={"unlabelled": None}))  # of which nothing is asked
     here = {name: entry for name, entry in recipe.modalities.items() if name not in absent}
     if not here:
         raise ConfigError(f"at least one sensor must be left, but {sorted(absent)} are all of them")

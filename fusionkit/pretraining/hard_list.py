@@ -46,6 +46,7 @@ class HardList(nn.Module):
         """
         size = len(self.hardness)
         hardness = torch.cat([torch.maximum(self.hardness * FADING, again), hardness])
-        self.hardness, best = hardness.topk(size)
-        self.values = torch.cat([self.values, values.to(self.values.dtype)])[best]
-        self.identity = torch.cat([self.identity, identity])[best]
+        most, best = hardness.topk(size)
+        self.hardness.copy_(most)  # in place, or several processes would not know of it
+        self.values.copy_(torch.cat([self.values, values.to(self.values.dtype)])[best])
+        self.identity.copy_(torch.cat([self.identity, identity])[best])

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionkit.core.errors import ConfigError, UnknownNameError
+from fusionkit.core.processes import gathered
 from fusionkit.core.registry import objectives
 from fusionkit.fusion.model import FusionModel
+from fusionkit.pretraining.metric import products
 from fusionkit.pretraining.objective import Given, Looks, PretrainingObjective
 from fusionkit.pretraining.projection import Projection
 
@@ -35,7 +37,7 @@ def info_nce(
         here: records that have both.
         scale: multiplies the cosines.
     """
-    cosine = left.float() @ right.float().T * scale
+    cosine = products(left, right) * scale
     cosine = cosine.masked_fill(~(here[:, None] & here[None]), torch.finfo(cosine.dtype).min)
     same = torch.arange(len(cosine), device=cosine.device)
     loss = F.cross_entropy(cosine, same, reduction="none") + F.cross_entropy(cosine.T, same, reduction="none")
@@ -49,7 +51,7 @@ class InfoNCE(PretrainingObjective):
 
     The scale :math:`s = 1 / \tau` is learned and stays at or below ``max_scale``. It begins at 2, not at CLIP's 14: small
     encoders begin with embeddings that are nearly one, and on 3000 pairs of digits the loss stayed at the log of the
-    batch for 70 steps and more at 14, for 35 at 2.
+    batch for 70 steps and more at 14, for 35 at 2. Where several processes train, the records of all are compared.
 
     Args:
         given: what the builder knows.
@@ -96,10 +98,13 @@ class InfoNCE(PretrainingObjective):
     def forward(self, looks: Looks, generator: torch.Generator) -> Float[Tensor, ""]:
         """The loss of one batch."""
         del generator
-        embeddings = {name: project(looks.view(0).readout(name)) for name, project in self.projections.items()}
+        mine = [project(looks.view(0).readout(name)).float() for name, project in self.projections.items()]
+        every = gathered(*mine, *(looks.present(name) for name in self.projections))
+        embeddings = dict(zip(self.projections, every, strict=False))
+        present = dict(zip(self.projections, every[len(mine) :], strict=True))
         losses = []
         for left, right in self.pairs:
-            both = looks.present(left) & looks.present(right)
+            both = present[left] & present[right]
             losses.append(info_nce(embeddings[left], embeddings[right], both, self.log_scale.exp()))
         return torch.stack(losses).mean()
 

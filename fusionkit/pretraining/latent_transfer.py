@@ -8,7 +8,9 @@ from pydantic import Field
 from torch import Tensor
 
 from fusionkit.core.errors import ConfigError, UnknownNameError
+from fusionkit.core.processes import gathered
 from fusionkit.core.registry import objectives
+from fusionkit.pretraining.metric import mean_where, products
 from fusionkit.pretraining.objective import Given, Looks, PretrainingObjective
 
 
@@ -24,8 +26,7 @@ def same_place(
         old: where they should be.
         here: records that have both sensors.
     """
-    distance = (new.float() - old.detach().float()).square().sum(1)
-    return torch.where(here, distance, 0.0).sum() / here.sum().clamp_min(1)
+    return mean_where((new.float() - old.detach().float()).square().sum(1), here)
 
 
 def same_moments(
@@ -36,7 +37,7 @@ def same_moments(
 ) -> Float[Tensor, ""]:
     r"""Of records without a partner: :math:`\lVert \mu_n - \mu_o \rVert^2 + \lVert C_n - C_o \rVert_F^2`.
 
-    Means and covariances (of n records, divided by n) over a batch. Embeddings 0 and 2 in one dimension, whose mean and
+    Means and covariances (of n records, divided by n) over a batch, that of all processes together. Embeddings 0 and 2 in one dimension, whose mean and
     variance are 1, against two of 1 give 0 + 1. Fewer than two records on either side give 0.
 
     Args:
@@ -110,7 +111,7 @@ class LatentTransfer(PretrainingObjective):
             if self.match == "records":
                 losses.append(same_place(new, old, here & there))
             else:
-                losses.append(same_moments(new, old, here, there))
+                losses.append(same_moments(*gathered(new.float(), old.float(), here, there)))
         return torch.stack(losses).mean()
 
 
@@ -121,4 +122,4 @@ def _moments(
     count, real = here.sum().clamp_min(1), here[:, None]
     mean = torch.where(real, values, 0.0).sum(0) / count
     centred = torch.where(real, values - mean, 0.0)
-    return mean, centred.T @ centred / count
+    return mean, products(centred.T, centred.T) / count

@@ -44,7 +44,7 @@ def hide_words(
 class MaskedLanguage(PretrainingObjective):
     r"""Choose 15 % of the words of a text, hide most of them, and tell each from its token: mean :math:`-\log p(\text{word})`.
 
-    Of the chosen 80 % become an id that no text holds, 10 % any other word and 10 % stay, so that an encoder cannot
+    Of the chosen 80 % become an id that no text holds, 10 % any word and 10 % stay, so that an encoder cannot
     tell which words are asked for. The loss is that of chosen words alone. At least one word of a text is chosen and
     one is not; a text of one word teaches nothing. One linear map from token to vocabulary (the paper: one layer more,
     and the embedding's own weights). Embeddings train, too. Of sensors that are no text nothing is learned.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fusionkit.core.errors import ConfigError
 from fusionkit.core.levels import Tokens, scrub
+from fusionkit.core.processes import summed
 from fusionkit.core.registry import objectives
 from fusionkit.fusion.model import FusionModel
 from fusionkit.pretraining.decoder import PlaceDecoder, place_codes, token_codes
@@ -27,14 +28,14 @@ def unexplained(
 
     .. math:: \frac{1}{d} \sum_d \frac{\sum_i (\hat t_{id} - z_{id})^2}{n}, \quad z_{id} = \frac{t_{id} - \mu_d}{\sigma_d}
 
-    over the n tokens that count, whose mean and standard deviation are taken without gradient. Predicting 0 costs 1;
-    predicting z, 0. What does not vary has z = 0.
+    over the n tokens that count, in all processes, whose mean and standard deviation are taken without gradient.
+    Predicting 0 costs 1; predicting z, 0. What does not vary has z = 0.
     """
     weight = counts[:, :, None].float()
-    count = weight.sum().clamp_min(1)
+    count = summed(weight.sum()).clamp_min(1)
     clean = torch.where(counts[:, :, None], target.detach().float(), torch.zeros_like(weight))
-    deviation = (clean - (clean.sum((0, 1)) / count)) * weight
-    spread = (deviation.square().sum((0, 1)) / count).sqrt()
+    deviation = (clean - summed(clean.sum((0, 1))) / count) * weight
+    spread = (summed(deviation.square().sum((0, 1))) / count).sqrt()
     wanted = torch.where(spread > 1e-6, deviation / spread.clamp_min(1e-6), torch.zeros_like(deviation))
     return mean_where((predicted.float() - wanted).square().mean(2), counts)
 

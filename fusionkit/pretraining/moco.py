@@ -8,9 +8,10 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from fusionkit.core.processes import gathered
 from fusionkit.core.registry import objectives
 from fusionkit.fusion.model import FusionModel
-from fusionkit.pretraining.metric import mean_where
+from fusionkit.pretraining.metric import mean_where, products
 from fusionkit.pretraining.momentum import encoding_copy, follow
 from fusionkit.pretraining.objective import Given, Looks, PretrainingObjective
 from fusionkit.pretraining.projection import Projection
@@ -37,8 +38,8 @@ def moco(
         here: records that count.
         temperature: divides the cosines.
     """
-    right = (query * key).float().sum(1, keepdim=True)
-    wrong = query.float() @ queue.float().T
+    right = (query.float() * key.float()).sum(1, keepdim=True)
+    wrong = products(query, queue)
     cosine = torch.cat([right, wrong.masked_fill(~filled[None], torch.finfo(wrong.dtype).min)], 1)
     return mean_where(-(cosine / temperature).log_softmax(1)[:, 0], here)
 
@@ -79,7 +80,8 @@ class KeyQueue(nn.Module):
 class MoCo(PretrainingObjective):
     r"""`moco` for every sensor, mean over sensors: queries by the encoder that trains, keys by a slow copy of it.
 
-    After each step the copy moves, :math:`k \leftarrow m k + (1 - m) q`, and the batch's keys enter the queue. Keys are
+    After each step the copy moves, :math:`k \leftarrow m k + (1 - m) q`, and the batch's keys enter the queue (where
+    several processes train, those of all). Keys are
     made in evaluation mode with the statistics of the encoder that trains, so that no batch statistics betray which key
     is whose (the paper shuffles batches for that). A queue longer than the study has each record's own old keys among
     the wrong ones.
@@ -147,5 +149,5 @@ class MoCo(PretrainingObjective):
         follow(self.key_model, model, self.momentum)
         follow(self.key_projections, self.projections, self.momentum)
         for name, (key, here) in self._waiting.items():
-            cast(KeyQueue, self.queues[name]).put(key, here)
+            cast(KeyQueue, self.queues[name]).put(*gathered(key.float(), here))
         self._waiting = {}

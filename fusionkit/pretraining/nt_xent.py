@@ -7,7 +7,9 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from fusionkit.core.processes import gathered
 from fusionkit.core.registry import objectives
+from fusionkit.pretraining.metric import products
 from fusionkit.pretraining.objective import Given, Looks, PretrainingObjective
 from fusionkit.pretraining.projection import Projection
 
@@ -29,9 +31,9 @@ def nt_xent(
         here: records that count.
         temperature: divides the cosines.
     """
-    joined, real = torch.cat([first, second]).float(), torch.cat([here, here])
+    joined, real = torch.cat([first, second]), torch.cat([here, here])
     count = len(first)
-    cosine = joined @ joined.T / temperature
+    cosine = products(joined, joined) / temperature
     itself = torch.eye(2 * count, dtype=torch.bool, device=cosine.device)
     cosine = cosine.masked_fill(itself | ~real[None], torch.finfo(cosine.dtype).min)
     partner = torch.arange(2 * count, device=cosine.device).roll(count)
@@ -43,6 +45,8 @@ def nt_xent(
 @objectives.register("nt_xent")
 class NTXent(PretrainingObjective):
     """SimCLR: two augmented looks at every sensor's window, `nt_xent` between their projections, mean over sensors.
+
+    Where several processes train, the looks of all are compared.
 
     Args:
         given: what the builder knows.
@@ -71,6 +75,7 @@ class NTXent(PretrainingObjective):
         del generator
         losses = []
         for name, project in self.projections.items():
-            first, second = (project(looks.view(number).readout(name)) for number in (0, 1))
-            losses.append(nt_xent(first, second, looks.present(name), self.temperature))
+            mine = [project(looks.view(number).readout(name)).float() for number in (0, 1)]
+            first, second, here = gathered(*mine, looks.present(name))
+            losses.append(nt_xent(first, second, here, self.temperature))
         return torch.stack(losses).mean()

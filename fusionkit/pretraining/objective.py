@@ -176,6 +176,10 @@ class PretrainingObjective(nn.Module, ABC):
     def forward(self, looks: Looks, generator: torch.Generator) -> Float[Tensor, ""]:
         """The mean loss of one batch."""
 
+    def scales(self) -> dict[int, float]:
+        """A factor on the learning rate of some of its own parameters, by their ids."""
+        return {}
+
     def settle(self, model: FusionModel) -> None:
         """Hear that the optimiser made its step: a teacher moves here."""
         del model

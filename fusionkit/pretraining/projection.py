@@ -25,5 +25,5 @@ class Projection(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch out"]:
-        """Unit vectors; zeros stay near zero."""
-        return F.normalize(self.layers(embedding), dim=-1)
+        """Unit vectors in single precision; zeros stay near zero."""
+        return F.normalize(self.layers(embedding).float(), dim=-1)

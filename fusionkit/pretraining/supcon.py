@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fusionkit.core.registry import objectives
 from fusionkit.pretraining.identity import class_task
-from fusionkit.pretraining.metric import Embedded, MetricObjective, mean_where
+from fusionkit.pretraining.metric import Embedded, MetricObjective, mean_where, products
 from fusionkit.pretraining.objective import Given
 
 
@@ -20,8 +20,8 @@ def supcon(embedded: Embedded, temperature: float) -> Float[Tensor, ""]:
     :math:`P(i)` are the other looks that are alike; a look without any gives 0. Where all are one, N looks give
     log(N - 1). The paper's code multiplies by :math:`\tau` over a base temperature, which is 1 by default: use ``weight``.
     """
-    values = embedded.values.float()
-    cosine = values @ values.T / temperature
+    values = embedded.values
+    cosine = products(values, values) / temperature
     itself = torch.eye(len(values), dtype=torch.bool, device=values.device)
     cosine = cosine.masked_fill(itself | ~embedded.here[None], torch.finfo(cosine.dtype).min)
     alike = embedded.alike

@@ -162,7 +162,8 @@ def _sentences(column: Column) -> bool:
 def _records(path: Path, roles: Mapping[str, str], labels: Sequence[str]) -> Records:
     rows = Manifest(path=path, columns=dict(roles)).rows()  # type: ignore[arg-type]
     named = {role: tuple(getattr(row, role) for row in rows) for role in ROLES}
-    return Records(**named, labels={label: tuple(row.labels[label] for row in rows) for label in labels})
+    kept = {label: tuple(row.labels[label] for row in rows) for label in labels}
+    return Records(**named, labels=kept, unlabelled=0)
 
 
 def _split(

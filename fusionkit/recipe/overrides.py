@@ -12,7 +12,8 @@ SELECTIONS = {"modalities": "sensor", "tasks": "task"}
 """Sections from which ``section=name``, ``section=name,name`` or ``section=[name, name]`` picks entries."""
 
 _KEPT: dict[tuple[str, ...], frozenset[str]] = {
-    ("data",): frozenset({"split", "allow_leakage", "cache", "resident"}),
+    ("data",): frozenset({"split", "unlabelled", "allow_leakage", "cache", "resident"}),
+    ("data", "unlabelled"): frozenset({"transductive"}),
     ("data", "split"): frozenset({"by", "validation", "seed"}),
     ("modalities", "*"): frozenset({"column", "start", "stop", "encoder", "align", "smooth", "normalise"}),
     ("tasks", "*"): frozenset({"column", "from", "weight"}),

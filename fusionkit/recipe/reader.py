@@ -32,6 +32,7 @@ from fusionkit.recipe.sections import (
     StreamEntry,
     TaskEntry,
     TrainSection,
+    UnlabelledSection,
     choice_model,
     task_conflicts,
 )
@@ -108,7 +109,7 @@ class Reader:
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
             self.problem(("seed",), f"a seed must be a whole number from 0 to 2**32 - 1, but got {seed!r}")
         parts: dict[str, Any] = {"name": name, "seed": seed, "plugins": self.plugins()}
-        parts["data"] = self.choice(DataSection, registry.sources, data.get("data"), ("data",))
+        parts["data"] = self.source(data.get("data"))
         parts["modalities"] = {
             key: self.modality(key, raw) for key, raw in self.entries("modalities", "sensor").items()
         }
@@ -227,6 +228,20 @@ class Reader:
             except ConfigError as error:
                 self.problem(key, str(error))
         return chosen
+
+    def source(self, raw: Any) -> DataSection | None:
+        """Where records come from, and records without labels beside them, which something must learn from."""
+        key: Key = ("data", "unlabelled")
+        beside = raw.get("unlabelled") if isinstance(raw, dict) else None
+        own = raw if beside is None else {part: value for part, value in raw.items() if part != "unlabelled"}
+        section = self.choice(DataSection, registry.sources, own, ("data",))
+        if beside is None:
+            return section
+        chosen = self.choice(UnlabelledSection, registry.sources, beside, key)
+        train = self.data.get("train")
+        if not self.data.get("pretrain") and not (isinstance(train, dict) and train.get("consistency")):
+            self.problem(key, "is for pretrain or train.consistency, but the recipe has neither")
+        return None if section is None else section.model_copy(update={"unlabelled": chosen})
 
     def modality(self, name: str, raw: Any) -> ModalityEntry | None:
         """A sensor, with the encoder that it gets."""

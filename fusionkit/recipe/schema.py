@@ -22,6 +22,7 @@ from fusionkit.recipe.sections import (
     StreamEntry,
     TaskEntry,
     TrainSection,
+    UnlabelledSection,
     choice_model,
 )
 
@@ -45,7 +46,8 @@ def recipe_schema() -> Schema:
     load_sensors()
     defs: Schema = {}
     encoder = _choice(defs, "encoders", Choice, registry.encoders, kind_needed=False)
-    data = _choice(defs, "data", DataSection, registry.sources)
+    beside = _choice(defs, "unlabelled", UnlabelledSection, registry.sources)
+    data = _choice(defs, "data", DataSection, registry.sources, {"unlabelled": beside})
     sensor = _choice(defs, "modalities", ModalityEntry, registry.modalities, {"encoder": encoder})
     task = _choice(defs, "tasks", TaskEntry, registry.heads)
     augmentation = _choice(defs, "augment", Choice, registry.augment)

@@ -76,6 +76,20 @@ class LabelSection(Section):
     seed: int | None = Field(None, ge=0, description="of the draw (default: the recipe's seed)")
 
 
+class UnlabelledSection(Choice):
+    """Where records without labels come from: any source, with its options."""
+
+    transductive: str | None = Field(
+        None, min_length=1, description="the reason why records of validation and test groups may be seen"
+    )
+
+    def told(self) -> str:
+        """What it is, in a line."""
+        path = self.options.get("path")
+        who = "" if self.transductive is None else f", those of validation and test groups, too: {self.transductive}"
+        return f"{self.kind}{'' if path is None else f' {path}'}, records without labels{who}"
+
+
 class DataSection(Choice):
     """Where the records come from, and how they are divided."""
 
@@ -84,6 +98,9 @@ class DataSection(Choice):
     )
     labels: LabelSection | None = Field(
         None, description="hide the labels of all but a few training records (default: none is hidden)"
+    )
+    unlabelled: UnlabelledSection | None = Field(
+        None, description="a second source, of records without labels for pretrain and train.consistency"
     )
     allow_leakage: str | None = Field(
         None, min_length=1, description="the reason why signal or a trial may be on both sides of the split"

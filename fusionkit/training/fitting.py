@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from fusionkit.core import registry
 from fusionkit.core.errors import DataError
 from fusionkit.core.modality import Array, Modality
 from fusionkit.data.loading import Loader
+from fusionkit.data.unlabelled import apart_from
 from fusionkit.fusion.model import FusionModel
 from fusionkit.heads.adversary import SUBJECT, SubjectAdversary
 from fusionkit.heads.task import Task
@@ -50,6 +51,7 @@ class Job:
         folder: where checkpoints go.
         seed: of weights and order.
         start: encoders that were trained before; None where all begin with random weights.
+        unlabelled: rows of ``data.unlabelled`` that train beside; no step is made for them alone.
     """
 
     recipe: Recipe
@@ -62,6 +64,18 @@ class Job:
     folder: Path
     seed: int
     start: Start | None = None
+    unlabelled: Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    @property
+    def seen(self) -> Array:
+        """All rows that what is fitted without labels may look at."""
+        return np.concatenate([self.train, self.unlabelled])
+
+    def without(self, part: Array) -> "Job":
+        """The same job, from which some of its training rows are held out, with all unlabelled ones that belong to them."""
+        train, records = np.setdiff1d(self.train, part), self.material.study.records
+        beside = apart_from(self.unlabelled, self.recipe.data.split, records, train, part)
+        return replace(self, train=train, unlabelled=beside)
 
 
 def train_model(
@@ -87,14 +101,14 @@ def train_model(
         job.start.take_heads(model, recipe.init.heads)
     part = _blending_part(job, model)
     if model.blended is not None and model.blended[1].online:
-        job = replace(job, train=np.setdiff1d(job.train, part))
+        job = job.without(part)
     targets, steps = dict(job.targets), max(1, math.ceil(len(job.train) / settings.batch))
     adversary = None
     if recipe.heads.adversary is not None:
         targets[SUBJECT], adversary = _adversary(job, model, steps, recipe.heads.adversary)
     loader = material.loader(recipe, job.modalities, targets)
     if not (job.folder / "last.safetensors").exists():
-        chunks = torch.split(torch.from_numpy(job.train), loader.chunk)
+        chunks = torch.split(torch.from_numpy(job.seen), loader.chunk)
         generator = torch.Generator().manual_seed(derive_seed("fit", job.seed))
         model.fit(lambda: (loader.batch(chunk) for chunk in chunks), generator)
         prepare(model)
@@ -205,7 +219,8 @@ def _plan(job: Job, steps: int) -> Plan | None:
     settings = job.recipe.train
     if settings.task_mode != "random" and (settings.consistency or job.recipe.data.labels is not None):
         known = labelled_rows({name: job.targets[name] for name in job.tasks}, job.train)
-        marked, other = torch.from_numpy(job.train[known]), torch.from_numpy(job.train[~known])
+        marked = torch.from_numpy(job.train[known])
+        other = torch.from_numpy(np.concatenate([job.train[~known], job.unlabelled]))
         ratio = max((entry.options["ratio"] for entry in settings.consistency), default=0)
         return SemiSupervisedPlan(marked, other, settings.batch, ratio, steps, job.seed)
     if settings.task_mode != "random":

@@ -80,7 +80,8 @@ def train_fold(
         with located(f"fold {number}"):
             task.fit(targets[name][fold.train], name)
     held_out = fold.validation[~material.excluded[fold.validation]]
-    job = Job(recipe, material, {}, tasks, targets, fold.train, held_out, folder, seed, start)
+    beside = fold.unlabelled if recipe.train.consistency else fold.unlabelled[:0]  # which alone learns from them
+    job = Job(recipe, material, {}, tasks, targets, fold.train, held_out, folder, seed, start, beside)
     job = replace(job, modalities=_fit_modalities(job))
     listener = listener or Listener()
     model, loader, best_epoch = train_model(
@@ -113,7 +114,7 @@ def train_fold(
 def _fit_modalities(job: Job) -> dict[str, Modality]:
     """Sensors fitted to a job's training records, or restored; what they learned lies in its folder."""
     folders = [job.folder / "files", *([] if job.start is None else [job.start.files])]
-    modalities = job.material.fit_modalities(job.recipe, job.train, folders, job.seed)
+    modalities = job.material.fit_modalities(job.recipe, job.seen, folders, job.seed)
     keep_files(modalities, job.folder)
     return modalities
 

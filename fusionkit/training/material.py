@@ -62,9 +62,11 @@ def ingest_study(recipe: Recipe, path: Path, report: Report | None = None) -> St
         report: hears of progress.
 
     Raises:
-        ConfigError: the file would be no study by its name, or is the very one that is read.
+        ConfigError: the file would be no study by its name, or is the very one that is read; or there are two sources.
         DataError: the data break a rule.
     """
+    if recipe.data.unlabelled is not None:
+        raise ConfigError("data.unlabelled: a study file is of one source, but there are two: ingest each alone")
     source = build_source(recipe)
     if path.suffix.lower() not in (".h5", ".hdf5"):
         raise ConfigError(f"a study must end in .h5 or .hdf5, but got {str(path)!r}")

@@ -9,8 +9,11 @@ from fusionkit.core.errors import located
 from fusionkit.core.modality import Array, Modality
 from fusionkit.data.ingest import check_columns, gather_records
 from fusionkit.data.records import ROLES, Records
+from fusionkit.data.sources.joined import Grouping, Joined
 from fusionkit.data.sources.source import SensorColumn, Source
 from fusionkit.data.splits import Split, make_split
+from fusionkit.data.study import Study
+from fusionkit.data.unlabelled import unlabelled_notes, with_unlabelled
 from fusionkit.heads.task import Task
 from fusionkit.recipe.build import build_modalities, build_tasks
 from fusionkit.recipe.sections import Recipe
@@ -18,10 +21,17 @@ from fusionkit.training.labels import hide_labels, label_notes, labelled_rows
 
 
 def build_source(recipe: Recipe) -> Source:
-    """The source that the recipe's ``data`` section names."""
+    """The source that the recipe's ``data`` section names, and the one beside it."""
     with located("data"):
         source: Source = registry.sources.build(recipe.data.kind, recipe.data.options)
+    beside, split = recipe.data.unlabelled, recipe.data.split
+    if beside is None:
         return source
+    with located("data.unlabelled"):
+        second: Source = registry.sources.build(beside.kind, beside.options)
+    grouping = Grouping(split.by, split.column, transductive=beside.transductive is not None)
+    labels = dict.fromkeys(entry.column for entry in recipe.tasks.values())
+    return Joined(source, second, list(labels), grouping)
 
 
 def sensor_columns(recipe: Recipe, modalities: dict[str, Modality]) -> dict[str, SensorColumn]:
@@ -59,7 +69,7 @@ def read_records(recipe: Recipe) -> Records:
     source = build_source(recipe)
     labels = label_columns(recipe, source)
     check_columns(source, sensor_columns(recipe, build_modalities(recipe)), labels)
-    return gather_records(source.rows(), labels)
+    return gather_records(source, labels)
 
 
 def divide(recipe: Recipe, records: Records) -> Split:
@@ -70,6 +80,18 @@ def divide(recipe: Recipe, records: Records) -> Split:
     """
     with located(f"{build_source(recipe).title}: data.split"):
         return make_split(recipe.data.split, records, recipe.seed)
+
+
+def add_unlabelled(recipe: Recipe, split: Split, records: Records) -> Split:
+    """The split with the rows of ``data.unlabelled`` that each fold may see; as it is where the recipe has none."""
+    beside = recipe.data.unlabelled
+    return split if beside is None else with_unlabelled(split, records, beside.transductive)
+
+
+def notes_of_unlabelled(recipe: Recipe, split: Split, study: Study) -> list[str]:
+    """What a report must say of the records of ``data.unlabelled``."""
+    source = build_source(recipe)
+    return unlabelled_notes(split, study, source.second.title) if isinstance(source, Joined) else []
 
 
 def learn_tasks(recipe: Recipe, records: Records) -> tuple[dict[str, Task], dict[str, Array]]:

@@ -20,6 +20,7 @@ from fusionkit.core.recording import Stored, describe_stored, restore_stored
 from fusionkit.data.guard import check_straddling
 from fusionkit.data.splits import Split
 from fusionkit.data.study import Study
+from fusionkit.data.unlabelled import with_unlabelled
 from fusionkit.recipe.load import load_recipe
 from fusionkit.recipe.sections import Recipe
 from fusionkit.recipe.write import dump_recipe
@@ -32,7 +33,7 @@ from fusionkit.training.listener import Listener
 from fusionkit.training.material import Material, open_study, smoothed_together
 from fusionkit.training.out_of_fold import notes_of_held_out
 from fusionkit.training.parallel import agree_on, is_leader, wait
-from fusionkit.training.records import check_labels, divide, read_records
+from fusionkit.training.records import add_unlabelled, check_labels, divide, notes_of_unlabelled, read_records
 from fusionkit.training.stage import notes_of_looks, pretrain_fold
 from fusionkit.training.start import ENCODERS, PRETRAINED, notes_of, start_of
 
@@ -167,7 +168,7 @@ def _carry_out(recipe: Recipe, resume: bool, fold: int | None, listener: Listene
         study = open_study(recipe, listener.prepare)
         if resume:
             _check_unchanged(run, study)
-        split = _kept(run, split, study)
+        split = _kept(run, add_unlabelled(recipe, split, study.records), study)
         with located("data.split"):
             notes = check_straddling(split, study, recipe.data.allow_leakage, smoothed_together(recipe, study))
         listener.say(f"run {run.folder}")
@@ -175,7 +176,8 @@ def _carry_out(recipe: Recipe, resume: bool, fold: int | None, listener: Listene
         starts = {
             number: start_of(recipe.init, split, study.records, number, list(recipe.modalities)) for number in chosen
         }
-        notes = [*split.notes(study.records), *notes, *hidden, *material.notes, *notes_of(recipe)]
+        notes = [*split.notes(study.records), *notes, *hidden, *notes_of_unlabelled(recipe, split, study)]
+        notes += [*material.notes, *notes_of(recipe)]
         notes += [*notes_of_looks(recipe), *(notes_of_held_out(recipe) if trains else ())]
         for note in notes:
             listener.say(f"note: {note}")
@@ -277,7 +279,8 @@ def _check_unchanged(run: Run, study: Study) -> None:
 def _kept(run: Run, split: Split, study: Study) -> Split:
     path = run.folder / "split.json"
     if path.exists():
-        return Split.load(path, study.records)
+        kept = Split.load(path, study.records)
+        return with_unlabelled(kept, study.records, split.transductive) if split.unlabelled else kept
     split.save(path)
     return split
 
@@ -289,10 +292,11 @@ def _write_facts(
     before = run.facts if (run.folder / "run.json").exists() else {}
     facts = {
         **before,
-        "study": {"path": str(study.path), "digest": study.digest, "records": len(study.records)},
+        "study": {"path": str(study.path), "digest": study.digest, "records": len(study.records)}
+        | ({"unlabelled": study.records.unlabelled} if study.records.unlabelled else {}),
         "sensors": sensors,
         "notes": list(notes),
-        "excluded": int(material.excluded.sum()),
+        "excluded": int(material.excluded[: len(study.records) - study.records.unlabelled].sum()),
         "finished": False,
     }
     run.write_json("run.json", facts)

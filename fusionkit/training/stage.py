@@ -123,6 +123,10 @@ class StageObjective(nn.Module):
         self.steps += 1
         return (losses * self.weights).sum()
 
+    def scales(self) -> dict[int, float]:
+        """A factor on the learning rate of some parameters, by their ids."""
+        return {which: factor for one in self._objectives() for which, factor in one.scales().items()}
+
     def stream(self, load: Load, batch: int, sensors: Sequence[str]) -> Load:
         """Draw batches from the buffer, if there is one; else just load them."""
         if self.buffer is not None:
@@ -195,7 +199,8 @@ def pretrain_fold(
 ) -> Start:
     """Pretrain the encoders of a fold, from the last checkpoint if there is one; at once if it is done.
 
-    Only training records are loaded, and of their labels only those; nothing else of the fold is seen.
+    Only training records are loaded, those of ``data.unlabelled`` that the fold may see among them, and of labels only
+    theirs; nothing else of the fold is seen.
 
     Args:
         recipe: its stages.
@@ -210,7 +215,7 @@ def pretrain_fold(
     folder, listener = run / f"fold-{number}" / PRETRAINED, listener or Listener()
     if (folder / ENCODERS).exists():
         return read_pretrained(run, number, split.digest)
-    began, rows = time.monotonic(), split.folds[number].train
+    began, rows = time.monotonic(), split.folds[number].seen
     seed = derive_seed(recipe.seed, PRETRAINED, number)
     folders = [folder / "files", *([] if start is None else [start.files])]
     modalities = material.fit_modalities(recipe, rows, folders, seed)
@@ -218,7 +223,7 @@ def pretrain_fold(
     torch.manual_seed(derive_seed("weights", seed))
     model = build_model(recipe, modalities, material.stored, {}).to(material.device)
     taken = [] if start is None else start.take(model)
-    classes, targets = _labels(recipe, material, number, rows)
+    classes, targets = _labels(recipe, material, number, split.folds[number].train)
     loader = material.loader(recipe, modalities, targets)
     if not (folder / "stage-0" / "last.safetensors").exists():
         chunks = torch.split(torch.from_numpy(rows), loader.chunk)

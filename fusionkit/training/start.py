@@ -201,12 +201,13 @@ def start_of(init: InitSection, split: Split, records: Records, number: int, sen
                 f"{run} has another split, so that it may have seen records that this one validates or tests on; give the same "
                 f"data.split, or init.transductive='<reason>'"
             )
-        before = _section(run, "init").get("transductive")
-        if before is not None and init.transductive is None:
-            raise ConfigError(
-                f"{run} began with encoders that may have seen records that this run validates or tests on (its "
-                f"init.transductive: {before!r}); give init.transductive='<reason>', too"
-            )
+        for key, what in (("init", "began with encoders that"), ("data.unlabelled", "pretrained encoders that")):
+            before = _section(run, *key.split(".")).get("transductive")
+            if before is not None and init.transductive is None:
+                raise ConfigError(
+                    f"{run} {what} may have seen records that this run validates or tests on (its {key}.transductive: "
+                    f"{before!r}); give init.transductive='<reason>', too"
+                )
         if not set(sensors) & set(start.sensors):
             theirs = ", ".join(start.sensors)
             raise DataError(f"{start.source} must have an encoder of {' or '.join(sensors)}, but has those of {theirs}")
@@ -225,9 +226,11 @@ def _digest(run: Path, records: Records) -> str | None:
         return None
 
 
-def _section(run: Path, name: str) -> dict[str, Any]:
-    """A section of the recipe that a run was made by."""
-    found = read_file(run / "recipe.yaml", str(run / "recipe.yaml")).data.get(name)
+def _section(run: Path, *names: str) -> dict[str, Any]:
+    """A section of the recipe that a run was made by, or a mapping in one."""
+    found: Any = read_file(run / "recipe.yaml", str(run / "recipe.yaml")).data
+    for name in names:
+        found = found.get(name) if isinstance(found, dict) else None
     return dict(found) if isinstance(found, dict) else {}
 
 

@@ -3,7 +3,7 @@
 from typing import Annotated, ClassVar
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
@@ -23,9 +23,10 @@ class SpecAugment(FeatureAugmentation):
     each time mask hides :math:`t \sim U\{0..\min(T, p\tau)\}` steps from :math:`t_0 \sim U\{0..\tau - t\}` of a record's
     :math:`\tau` real ones. So at most ``time_masks * min(T, p tau)`` steps are hidden: of 100 steps with two masks,
     :math:`T = 100` and :math:`p = 0.2`, at most 40. What is hidden takes the record's mean, which is 0 for
-    standardised features; time warping is left out.
+    standardised features. With ``warp``, time is bent first (see `bend`); the paper found that to be worth least.
 
     Args:
+        warp: :math:`W`, most steps that a moment is moved by; 0 for none.
         frequency: :math:`F`, most bands of one mask.
         frequency_masks: how many, 0 for none.
         time: :math:`T`, most steps of one mask.
@@ -40,6 +41,7 @@ class SpecAugment(FeatureAugmentation):
     def __init__(
         self,
         *,
+        warp: Annotated[int, Field(ge=0, description="most steps that a moment is moved by")] = 0,
         frequency: Annotated[int, Field(ge=0, description="most bands that one mask hides")] = 8,
         frequency_masks: Annotated[int, Field(ge=0, description="frequency masks")] = 2,
         time: Annotated[int, Field(ge=0, description="most steps that one mask hides")] = 100,
@@ -48,6 +50,7 @@ class SpecAugment(FeatureAugmentation):
         probability: Probability = 1.0,
     ) -> None:
         super().__init__()
+        self.warp = warp
         self.frequency = frequency
         self.frequency_masks = frequency_masks
         self.time = time
@@ -56,11 +59,15 @@ class SpecAugment(FeatureAugmentation):
         self.probability = probability
 
     def forward(self, stream: Features, generator: torch.Generator | None = None) -> Features:
-        """Hide stripes of one batch."""
+        """Bend and hide stripes of one batch."""
         values = stream.values
         batch, steps, bands = values.shape[:3]
         real = valid(stream)
         lengths = real.sum(1)
+        if self.warp:
+            chosen = choose(batch, self.probability, values, generator)
+            bent = _bent(values, real, bend(lengths, self.warp, steps, generator))
+            values = torch.where(chosen[:, None, None, None], bent, values)
         longest = torch.floor(self.time_fraction * lengths).clamp_max(self.time)
         every = torch.full_like(lengths, bands)
         hidden = torch.zeros((batch, steps, bands), dtype=torch.bool, device=values.device)
@@ -123,6 +130,60 @@ class BandWarp(FeatureAugmentation):
         low, high = values.gather(2, index), values.gather(2, (index + 1).clamp_max(bands - 1))
         warped = torch.lerp(low, high, share.expand(values.shape))
         return stream._replace(values=torch.where(valid(stream)[..., None, None], warped, values))
+
+
+def bend(
+    length: Int[Tensor, " batch"], warp: int, steps: int, generator: torch.Generator | None
+) -> Float[Tensor, "batch {steps}"]:
+    r"""Where each step of a bent record comes from: a moment :math:`w_0` is moved by :math:`w`, both ends stay.
+
+    :math:`w_0 \sim U[W, \tau - 1 - W]` and :math:`w \sim U[-W, W]`, W no more than half of the record's :math:`\tau` steps;
+    before and behind that moment time runs evenly (in the paper along a spline through these three points). If 2 of
+    the steps 0 to 8 is moved to 4, steps 0, 2, 4, 6, 8 come from 0, 1, 2, 5, 8.
+
+    Args:
+        length: steps of each record.
+        warp: W.
+        steps: of the longest.
+        generator: draws.
+    """
+    draw = uniform((2, len(length)), length, generator)
+    last = (length - 1).clamp_min(0).to(draw.dtype)
+    most = (last / 2).clamp_max(warp)
+    moment = most + draw[0] * (last - 2 * most)
+    return unbent(moment, moment + (2 * draw[1] - 1) * most, last, steps)
+
+
+def unbent(
+    moment: Float[Tensor, " batch"], moved: Float[Tensor, " batch"], last: Float[Tensor, " batch"], steps: int
+) -> Float[Tensor, "batch {steps}"]:
+    """Two lines through 0, the moment that was moved, and the last step; beyond it every step is itself."""
+    place = torch.arange(steps, device=last.device, dtype=last.dtype).expand(len(last), -1)
+    moment, moved, last = moment[:, None], moved[:, None], last[:, None]
+    before = place * moment / moved.clamp_min(1e-6)
+    behind = moment + (place - moved) * (last - moment) / (last - moved).clamp_min(1e-6)
+    source = torch.where(place < moved, before, behind).clamp_min(0).minimum(last)
+    return torch.where(place <= last, source, place)
+
+
+def _bent(
+    values: Float[Tensor, "batch time channel sub"],
+    real: Bool[Tensor, "batch time"],
+    source: Float[Tensor, "batch time"],
+) -> Float[Tensor, "batch time channel sub"]:
+    """Steps in between others, of those that are real; the others stay."""
+    order = torch.argsort((~real).long(), dim=1, stable=True)  # the real steps first, in time
+    most = values.shape[1] - 1
+    below = source.floor().clamp_max(most)
+    low, high = (order.gather(1, place.long().clamp_max(most)) for place in (below, below + 1))
+    share = (source - below).to(values.dtype)[:, :, None, None]
+    first, second = (
+        values.gather(1, index[:, :, None, None].expand_as(values))
+        for index in (low, torch.where(share[:, :, 0, 0] > 0, high, low))
+    )
+    mixed = torch.lerp(first, second, share.expand_as(values))
+    rank = (real.cumsum(1) - 1).clamp_min(0)[:, :, None, None].expand_as(values)
+    return torch.where(real[:, :, None, None], mixed.gather(1, rank), values)
 
 
 def stripes(

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -34,22 +34,7 @@ Operation = Literal[
     "translate_y",
     "invert",
 ]
-PAPER: tuple[Operation, ...] = (
-    "identity",
-    "autocontrast",
-    "equalize",
-    "rotate",
-    "solarize",
-    "color",
-    "posterize",
-    "contrast",
-    "brightness",
-    "sharpness",
-    "shear_x",
-    "shear_y",
-    "translate_x",
-    "translate_y",
-)
+PAPER: tuple[Operation, ...] = tuple(name for name in get_args(Operation) if name != "invert")
 Rows = Bool[Tensor, " batch"]
 Size = Float[Tensor, " batch"]
 

@@ -6,3 +6,4 @@ from .front_end import WordEmbedding as WordEmbedding
 from .reader import Text as Text
 from .switch_out import SwitchOut as SwitchOut
 from .synonym import Synonym as Synonym
+from .tf_idf import TfIdf as TfIdf

@@ -1,6 +1,8 @@
 """Text: sentences in the cells of a table or in files, as ids of a vocabulary learned from training records."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -14,12 +16,13 @@ from fusionkit.core.recording import Array, Recording, Stored
 from fusionkit.core.registry import modalities
 
 from .front_end import WordEmbedding
-from .vocabulary import train_vocabulary
+from .vocabulary import Counts, count_tokens, train_vocabulary
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
 
 FILE = "tokenizer.json"
+COUNTS = "counts.json"
 
 
 @modalities.register("text")
@@ -27,7 +30,8 @@ class Text(Modality):
     """A sentence or a short document. An empty cell means that the record has no text.
 
     Tokens are those of a byte-level BPE vocabulary, learned anew from the training records of every fold and kept
-    with the run as ``tokenizer.json``. The features are their embeddings, which train with the model.
+    with the run as ``tokenizer.json``, beside how often these records have each token, ``counts.json``. The features are
+    their embeddings, which train with the model.
 
     Args:
         vocab_size: most tokens of the vocabulary; the first 258 are padding, dropped, and the bytes.
@@ -62,6 +66,7 @@ class Text(Modality):
         self.width = width
         self.lowercase = lowercase
         self._tokenizer: Tokenizer | None = None
+        self.counts: Counts | None = None
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -132,24 +137,27 @@ class Text(Modality):
         return WordEmbedding(self.tokenizer.get_vocab_size(), self.width)
 
     def fit(self, stored: Iterable[Array], generator: np.random.Generator) -> None:
-        """Learn the vocabulary; nothing is drawn."""
+        """Learn the vocabulary and count its tokens; nothing is drawn."""
+        sentences = [text.tobytes().decode("utf-8", errors="replace") for text in stored]
         self._tokenizer = train_vocabulary(
-            (text.tobytes().decode("utf-8", errors="replace") for text in stored),
+            sentences,
             size=self.vocab_size,
             min_frequency=self.min_frequency,
             max_tokens=self.max_tokens,
             lowercase=self.lowercase,
         )
+        self.counts = count_tokens(self._tokenizer, sentences)
 
     def files(self) -> Mapping[str, bytes]:
-        """The vocabulary, as the `tokenizers` library reads it."""
-        return {FILE: self.tokenizer.to_str().encode()}
+        """The vocabulary, as the `tokenizers` library reads it, and counts, as far as they are known."""
+        counts = {} if self.counts is None else {COUNTS: json.dumps(asdict(self.counts)).encode()}
+        return {FILE: self.tokenizer.to_str().encode(), **counts}
 
     def restore(self, files: Mapping[str, bytes]) -> None:
-        """Take back the vocabulary.
+        """Take back the vocabulary, and counts where they were kept.
 
         Raises:
-            DataError: the file is missing or is no tokenizer.
+            DataError: the file is missing or is no tokenizer, or counts are not of its tokens.
         """
         if FILE not in files:
             raise DataError(f"a fitted text sensor must come with {FILE}, but got {sorted(files)}")
@@ -157,3 +165,18 @@ class Text(Modality):
             self._tokenizer = Tokenizer.from_buffer(files[FILE])
         except Exception as error:  # noqa: BLE001 - the library raises nothing else
             raise DataError(f"{FILE} must be a tokenizer, but {str(error).splitlines()[0]}") from None
+        self.counts = _read_counts(files[COUNTS], self._tokenizer.get_vocab_size()) if COUNTS in files else None
+
+
+def _read_counts(content: bytes, size: int) -> Counts:
+    try:
+        counts = Counts(**json.loads(content))
+        right = isinstance(counts.total, int) and all(
+            len(numbers) == size and all(isinstance(number, kind) for number in numbers)
+            for numbers, kind in ((counts.sentences, int), (counts.shares, float))
+        )
+    except (ValueError, TypeError):
+        right = False
+    if not right:
+        raise DataError(f"{COUNTS} must have a count for each of {size} tokens, but it has not")
+    return counts

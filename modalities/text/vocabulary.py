@@ -1,7 +1,9 @@
 """A byte-level BPE vocabulary, learned from training sentences and kept as one JSON file."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -40,6 +42,35 @@ def train_vocabulary(
     document = json.loads(tokenizer.to_str())
     document["added_tokens"] = []  # or "[pad]" in a sentence would become padding
     return Tokenizer.from_str(json.dumps(document))
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How often training sentences have each token.
+
+    Attributes:
+        total: how many sentences there are.
+        sentences: by id, how many have the token.
+        shares: by id, the token's share of every sentence, summed: 0.75 of "a b" and "a a b c" for b.
+    """
+
+    total: int
+    sentences: list[int]
+    shares: list[float]
+
+
+def count_tokens(tokenizer: Tokenizer, sentences: Iterable[str]) -> Counts:
+    """Count the tokens of every sentence, as far as it is read."""
+    size = tokenizer.get_vocab_size()
+    counts = Counts(0, [0] * size, [0.0] * size)
+    total = 0
+    for sentence in sentences:
+        total += 1
+        ids = tokenizer.encode(sentence).ids
+        for number, often in Counter(ids).items():
+            counts.sentences[number] += 1
+            counts.shares[number] += often / len(ids)
+    return Counts(total, counts.sentences, counts.shares)
 
 
 def spell(tokenizer: Tokenizer, ids: Iterable[int]) -> str:

@@ -18,6 +18,7 @@ STORED = Stored(100.0, ("F3", "F4", "Cz", "Pz"), "V", (4,), "float32", 20)
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 OPTIONS: dict[str, dict[str, Any]] = {
     "back_translation": {"function": f"{__name__}:backwards"},
+    "tf_idf": {"rate": 0.5},
     "synonym": {"thesaurus": {"big": ["large", "huge"], "cat": ["puss"]}, "rate": 0.5},
 }
 LENGTHS = ("time_crop", "synonym", "back_translation")  # may change how much of a window is real
@@ -39,7 +40,10 @@ def backwards(sentences: list[str], variant: int) -> list[str]:
 @cache
 def text() -> Text:
     made = Text(vocab_size=270)
-    made.fit([np.frombuffer(b"a big cat", dtype=np.uint8)] * 4, np.random.default_rng(0))
+    made.fit(
+        [np.frombuffer(said, dtype=np.uint8) for said in [b"a big cat"] * 4 + [b"a cat", b"a dog"]],
+        np.random.default_rng(0),
+    )
     return made
 
 

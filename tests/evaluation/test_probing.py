@@ -1,6 +1,7 @@
 """`fusionkit probe` of small runs: what is measured, of whom, and what it must not see."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from fusionkit.evaluation import fine_tuning as fine_tuning_module
 from fusionkit.evaluation import probing
 from fusionkit.evaluation.embeddings import embed, linear_probe
 from fusionkit.evaluation.fine_tuning import FineTuning
-from fusionkit.evaluation.probing import TOGETHER, probe
+from fusionkit.evaluation.predict import predict
+from fusionkit.evaluation.probing import TOGETHER, _Answer, _together, probe
+from fusionkit.heads.classification import Classification
 from fusionkit.training.fitting import train_model
 from fusionkit.training.labels import hide_labels
 from fusionkit.training.listener import Listener
@@ -33,13 +36,17 @@ def pretrained(tiny):
 
 def test_every_sensor_is_measured_over_all_test_records_beside_its_untrained_encoder(pretrained) -> None:
     probed = probe(pretrained, epochs=1)
-    assert probed.weights == "pretrained" and probed.folds == [0, 1] and probed.by == "subject"
+    assert (
+        probed.weights == "pretrained" and probed.part == "test" and probed.folds == [0, 1] and probed.by == "subject"
+    )
     with Study.open(pretrained.study) as study:
         sensors = study.sensors
     kinds = ["recall@1", "recall@5", "neighbours", "linear"]
     tuned = ["fine-tuned 1 %", "fine-tuned 10 %", "fine-tuned 100 %"]
     found = [(one.sensor, one.measure) for one in probed.measured]
-    assert found == [(s, m) for s in ("eeg", "text") for m in [*kinds, *tuned]] + [(TOGETHER, m) for m in kinds]
+    assert found == [(s, m) for s in ("eeg", "text") for m in [*kinds, *tuned]] + [
+        (TOGETHER, m) for m in [*kinds, *tuned]
+    ]
     for one in probed.measured:
         if one.sensor != TOGETHER:
             assert one.records == int((sensors[one.sensor].offset >= 0).sum())  # every record is tested in some fold
@@ -50,6 +57,42 @@ def test_every_sensor_is_measured_over_all_test_records_beside_its_untrained_enc
     assert any(one.learned != one.untrained for one in probed.measured)
     again = probe(pretrained, shares=())
     assert [one for one in probed.measured if not one.measure.startswith("fine")] == again.measured
+
+
+def test_all_sensors_that_were_tuned_answer_by_the_product_of_those_that_a_record_has() -> None:
+    task = Classification()
+    task.learn(["a", "b", "a"], "y")
+    one = _Answer("y", "eeg", "fine-tuned 10 %", "learned", np.array([3, 5]), np.array([[0.6, 0.4], [0.9, 0.1]]))
+    two = replace(one, sensor="text", rows=np.array([5, 8]), said=np.array([[0.3, 0.7], [0.0, 1.0]]))
+    (both,) = _together([one, two], {"y": task})
+    assert (both.sensor, both.measure, both.side) == (TOGETHER, "fine-tuned 10 %", "learned")
+    assert both.rows.tolist() == [3, 5, 8]
+    assert both.said == pytest.approx(np.array([[0.6, 0.4], [0.27 / 0.34, 0.07 / 0.34], [0.0, 1.0]]))
+    assert _together([one], {"y": task}) == []
+    assert _together([one, replace(two, measure="fine-tuned 1 %")], {"y": task}) == []
+
+
+def test_settings_are_chosen_on_validation_records_without_a_look_at_the_test_part(pretrained, monkeypatch) -> None:
+    asked = []
+
+    def watch(model, loader, rows, sensors):
+        asked.append(rows)
+        return embed(model, loader, rows, sensors)
+
+    def look(model, loader, rows):
+        asked.append(rows)
+        return predict(model, loader, rows)
+
+    monkeypatch.setattr(probing, "embed", watch)
+    monkeypatch.setattr(fine_tuning_module, "predict", look)
+    probed = probe(pretrained, part="validation", shares=(1.0,), epochs=1, fold=0)
+    with Study.open(pretrained.study) as study:
+        fold = Split.load(pretrained.folder / "split.json", study.records).folds[0]
+    assert probed.part == "validation" and {one.records for one in probed.measured} <= set(
+        range(len(fold.validation) + 1)
+    )
+    seen = set(np.concatenate(asked))
+    assert seen <= {*fold.train, *fold.validation} and not seen & set(fold.test)
 
 
 def test_a_trained_run_is_measured_as_trained_and_says_that_it_knew_the_labels(tiny) -> None:
@@ -171,6 +214,20 @@ def test_refusals_say_what_is_wrong(tiny, pretrained, tmp_path) -> None:
     (pretrained.folder / "run.json").write_text(json.dumps(facts))
     with pytest.raises(DataError, match=r"needs the data that made the run, but .* has changed since"):
         probe(pretrained)
+
+
+def test_a_fold_without_the_part_is_not_asked_about_it(pretrained, monkeypatch) -> None:
+    load = Split.load
+
+    def without(path, records):
+        split = load(path, records)
+        return replace(split, folds=tuple(replace(fold, validation=fold.validation[:0]) for fold in split.folds))
+
+    monkeypatch.setattr(Split, "load", without)
+    with pytest.raises(
+        DataError, match="fold 0: a fold must have validation records to be asked about, but this one has"
+    ):
+        probe(pretrained, part="validation", shares=())
 
 
 def test_the_verb_prints_a_table_and_writes_its_numbers(pretrained, capsys) -> None:

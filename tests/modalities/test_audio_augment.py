@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fusionkit.core.errors import ConfigError
 from fusionkit.core.levels import Features, Window
 from fusionkit.modalities.audio import AudioNoise, AudioShift, BandWarp, Gain, SpecAugment
-from fusionkit.modalities.audio.augment import stripes
+from fusionkit.modalities.audio.augment import bend, stripes, unbent
 
 
 def features(batch=5, steps=30, bands=12, lengths=None) -> Features:
@@ -204,3 +204,47 @@ def test_stripes_fall_where_those_of_torchaudio_fall():
         torch.testing.assert_close(*places, atol=0.045, rtol=0)
         widths = [torch.bincount(it.sum(1), minlength=9) / rows for it in hidden]
         torch.testing.assert_close(widths[0], widths[1], atol=0.025, rtol=0)
+
+
+def test_time_is_bent_along_two_lines():
+    at = torch.tensor
+    source = unbent(at([2.0, 3.0, 0.0]), at([4.0, 3.0, 0.0]), at([8.0, 5.0, 0.0]), 10)
+    assert source[0].tolist() == [0, 0.5, 1, 1.5, 2, 3.5, 5, 6.5, 8, 9]
+    assert source[1].tolist() == list(range(10)) and source[2].tolist() == list(range(10))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 40), st.integers(1, 90), st.integers(0, 999))
+def test_bent_time_keeps_order_and_ends_and_goes_no_farther_than_it_may(length, warp, seed):
+    source = bend(torch.full((50,), length), warp, 45, torch.Generator().manual_seed(seed))
+    torch.testing.assert_close(source[:, 0], torch.zeros(50))
+    torch.testing.assert_close(source[:, length - 1 :], torch.arange(length - 1.0, 45).expand(50, -1), atol=1e-4, rtol=0)
+    assert (source.diff(dim=1) >= -1e-5).all()
+    assert ((source - torch.arange(45)).abs() <= warp + 1e-3).all()
+
+
+def test_moments_are_moved_evenly_both_ways():
+    source = bend(torch.full((20_000,), 41), 10, 41, torch.Generator().manual_seed(0))
+    moved = (source - torch.arange(41)).abs().amax(1)  # at the moment itself, but for what lies between two steps
+    assert moved.mean().item() == pytest.approx(5, abs=0.25) and moved.max() > 9
+    assert (source[:, 20] > 20).float().mean().item() == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_bent_record_is_its_own_steps_in_between_and_padding_stays():
+    steps = torch.arange(30.0)
+    values = (3 + steps)[None, :, None, None].repeat(4, 1, 5, 1)
+    mask = (steps < torch.tensor([30, 30, 12, 30])[:, None]) & ~((steps % 7 == 3) & (torch.arange(4) == 1)[:, None])
+    stream = Features(torch.where(mask[:, :, None, None], values, torch.nan), mask, torch.tensor([True] * 3 + [False]))
+    augmentation = SpecAugment(warp=6, frequency_masks=0, time_masks=0)
+    changed = augmentation(stream, torch.Generator().manual_seed(1)).values
+    drawn = torch.Generator().manual_seed(1)
+    torch.rand(4, generator=drawn)  # who is chosen
+    for row in range(3):
+        own = values[row, mask[row], 0, 0].numpy()
+        source = bend(torch.tensor([30, 26, 12, 0]), 6, 30, torch.Generator().set_state(drawn.get_state()))[row]
+        wanted = np.interp(source[: len(own)].numpy(), np.arange(len(own)), own)
+        np.testing.assert_allclose(changed[row, mask[row], 2, 0].numpy(), wanted, rtol=1e-5)
+    assert changed[:3][mask[:3]].isfinite().all() and changed[~mask].isnan().all()
+    assert torch.equal(changed[3].nan_to_num(), stream.values[3].nan_to_num())
+    never = SpecAugment(warp=6, frequency_masks=0, time_masks=0, probability=0.0)
+    assert torch.equal(never(stream, torch.Generator()).values.nan_to_num(), stream.values.nan_to_num())

@@ -138,7 +138,7 @@ def test_a_vocabulary_of_nothing_is_the_bytes():
 
 def test_what_was_fitted_comes_back_from_its_file(text):
     files = text.files()
-    assert list(files) == ["tokenizer.json"]
+    assert list(files) == ["tokenizer.json", "counts.json"]
     again = Text(vocab_size=300)
     again.restore(files)
     for sentence in [*SENTENCES, "something else 😀"]:

@@ -9,6 +9,8 @@ import torch
 from fusionkit.core.errors import ConfigError
 from fusionkit.core.registry import objectives
 from fusionkit.pretraining.context_inpainting import draw_hole, real_or_painted
+from fusionkit.training.stage import StageObjective
+from fusionkit.training.update import decay_groups
 
 KINDS: list[dict[str, Any]] = [
     {"image": "image_cnn"},
@@ -110,3 +112,13 @@ def test_all_absent_is_zero_without_nan(stage):
 def test_a_stage_of_text_alone_is_refused(stage):
     with pytest.raises(ConfigError, match=r"context_inpainting learns from images, signals .* none of \['text'\]"):
         objectives.build("context_inpainting", {}, stage(text="transformer").given)
+
+
+def test_critics_learn_at_a_tenth_of_the_rate(stage):
+    made = stage(image="transformer")
+    objective = objectives.build("context_inpainting", {}, made.given)
+    groups = decay_groups(StageObjective(made.model, {"it": objective}, [1.0], ["image"]), 0.05)
+    paces = {id(parameter): group["scale"] for group in groups for parameter in group["params"]}
+    assert {paces[id(p)] for p in objective.critics.parameters()} == {0.1}
+    others = [*made.model.encoders.parameters(), *objective.decoders.parameters(), *objective.outs.parameters()]
+    assert {paces[id(p)] for p in others} == {1.0}

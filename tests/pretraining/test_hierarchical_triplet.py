@@ -82,3 +82,14 @@ def test_loss_hand_value_and_gradient() -> None:
     assert negative.grad is not None and negative.grad.tolist() == [[-0.25, 0.0, 0.0]]
     none = hierarchical_triplet(torch.tensor([1.0]), negative, torch.ones(1, 3), torch.zeros(1, 3, dtype=torch.bool))
     assert float(none.detach()) == 0.0
+
+
+def test_a_class_that_was_not_seen_joins_no_others() -> None:
+    """Sums of an unseen class are those of a class in the middle of all: no chain may lead through it."""
+    count, squares = torch.tensor([4.0, 4.0, 0.0]), torch.tensor([4.0, 4.0, 0.0])
+    total = torch.tensor([[4.0, 0.0], [0.0, 4.0], [0.0, 0.0]])  # two classes at a squared distance of 2
+    tree, without = grow(count, total, squares, 16), grow(count[:2], total[:2], squares[:2], 16)
+    assert without.level[0, 1] == 9 and tree.known.tolist() == [True, True, False]
+    torch.testing.assert_close(tree.level[:2, :2], without.level)
+    torch.testing.assert_close(tree.merged[:2, :2], without.merged)
+    assert tree.level[2].tolist() == [16, 16, 1] and tree.merged.isfinite().all()

@@ -8,7 +8,7 @@ import torch
 from fusionkit.core.errors import ConfigError
 from fusionkit.core.levels import Batch, Window
 from fusionkit.core.registry import objectives
-from fusionkit.pretraining.masked_autoencoder import draw_hidden, normalise_patches
+from fusionkit.pretraining.masked_autoencoder import draw_hidden, mean_at_places, normalise_patches
 
 KINDS: list[dict[str, Any]] = [
     {"image": "image_cnn"},
@@ -126,3 +126,43 @@ def test_what_hides_nothing_is_refused(stage):
         objectives.build("masked_autoencoder", {}, stage(text="transformer").given)
     with pytest.raises(ConfigError, match="heads must divide dim, but 3 does not divide 16"):
         objectives.build("masked_autoencoder", {"heads": 3}, stage(eeg="mlp").given)
+
+
+def test_the_mean_at_a_place_is_that_of_real_steps():
+    values = torch.tensor([[1.0, 5.0], [3.0, 7.0]]).reshape(2, 2, 1, 1)
+    made = mean_at_places(values, torch.tensor([[True, True], [True, False]]))
+    assert made.flatten().tolist() == [2, 5, 2, 5]
+
+
+def test_the_history_says_what_means_leave_unexplained(stage):
+    made = stage(image="transformer", eeg="transformer")
+    objective = objectives.build("masked_autoencoder", {}, made.given).train()
+    assert objective.close_epoch() == {"unexplained_image": 1.0, "unexplained_eeg": 1.0}  # nothing was learned from
+    for out in objective.outs.values():
+        torch.nn.init.zeros_(out.weight)
+        torch.nn.init.zeros_(out.bias)
+    batch, errors = made.batch(), {}
+    for step in (0, 1):
+        made.loss(objective, batch, seed=step)
+        generator = torch.Generator().manual_seed(step)
+        for name, places in objective.places.items():
+            target = places.target(made.looks(batch).level(name))
+            hidden = draw_hidden(target.mask, places.channel, 0.75, 0.0, 1, generator)[..., None].expand(
+                target.values.shape
+            )
+            real = target.mask[:, :, None, None].expand(target.values.shape)
+            mean = torch.stack(
+                [
+                    torch.stack([target.values[:, step][real[:, step, 0, 0]].mean(0) for _ in range(len(real))])
+                    for step in range(real.shape[1])
+                ],
+                1,
+            )
+            each = errors.setdefault(name, [0.0, 0.0])
+            each[0] += target.values[hidden].square().mean().item()
+            each[1] += (target.values - mean)[hidden].square().mean().item()
+    objective.eval()
+    made.loss(objective, batch)  # validation is not counted
+    wanted = {f"unexplained_{name}": error / mean for name, (error, mean) in errors.items()}
+    assert objective.close_epoch() == pytest.approx(wanted, rel=1e-4)
+    assert objective.close_epoch() == {"unexplained_image": 1.0, "unexplained_eeg": 1.0}

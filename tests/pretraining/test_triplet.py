@@ -89,3 +89,12 @@ def test_the_list_keeps_the_hardest_and_forgets_with_time() -> None:
     assert kept.identity.tolist() == [4, 2, 3]
     kept.meet(torch.ones(1, 1), torch.tensor([9]), torch.tensor([0.3]), torch.zeros(3))
     assert kept.identity.tolist() == [4, 2, 9]
+
+
+def test_the_list_is_kept_in_place() -> None:
+    """Several processes share buffers by where they lie, as they were when training began."""
+    listed = HardList(3, 2)
+    before = {name: buffer.data_ptr() for name, buffer in listed.named_buffers()}
+    listed.meet(torch.eye(2), torch.tensor([4, 5]), torch.tensor([0.5, 0.1]), torch.zeros(3))
+    assert {name: buffer.data_ptr() for name, buffer in listed.named_buffers()} == before
+    assert listed.identity.tolist() == [4, 5, 0]

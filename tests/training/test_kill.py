@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -45,24 +44,6 @@ def environment():
 def final_weights(runs):
     (folder,) = (runs / "tiny").glob("*/fold-0/fused")
     return [load_tensors(folder / f"{name}.safetensors")[0] for name in ("last", "best", "predictions")]
-
-
-def two_processes(script, folder, seconds):
-    """Run a script in two processes that share a training; neither may fail or hang."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    shared = {**environment(), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    shared["GLOO_SOCKET_IFNAME"] = "lo"
-    pair = [
-        subprocess.Popen([sys.executable, script, folder], env={**shared, "RANK": rank, "LOCAL_RANK": rank})
-        for rank in ("0", "1")
-    ]
-    try:
-        assert [process.wait(timeout=seconds) for process in pair] == [0, 0]
-    finally:
-        for process in pair:
-            process.kill()
 
 
 def test_twenty_kills_at_random_moments_change_no_bit(recipe_file, tmp_path):
@@ -107,7 +88,7 @@ def test_a_polite_stop_leaves_a_run_that_goes_on(recipe_file, tmp_path, number, 
     subprocess.run(command(recipe_file, runs, "--resume"), check=True, env=environment(), cwd=tmp_path)
 
 
-def test_two_processes_learn_what_one_does(tmp_path):
+def test_two_processes_learn_what_one_does(tmp_path, two_processes):
     """Data parallel over gloo: the same losses as one process, to 1e-4."""
     script = tmp_path / "work.py"
     script.write_text(
@@ -148,7 +129,7 @@ def test_two_processes_learn_what_one_does(tmp_path):
         torch.testing.assert_close(two[name], value, atol=1e-4, rtol=1e-4)
 
 
-def test_two_processes_stop_in_the_same_epoch(tmp_path):
+def test_two_processes_stop_in_the_same_epoch(tmp_path, two_processes):
     """Validation may differ between processes in the last bit; the first one's says when to stop."""
     script = tmp_path / "work.py"
     script.write_text(
@@ -178,7 +159,7 @@ def test_two_processes_stop_in_the_same_epoch(tmp_path):
     two_processes(script, tmp_path / "two", 60)
 
 
-def test_two_processes_weigh_tasks_as_one_does(tmp_path):
+def test_two_processes_weigh_tasks_as_one_does(tmp_path, two_processes):
     """Dynamic weight average: labels that are missing unevenly, the same weights and losses to 1e-5."""
     script = tmp_path / "work.py"
     script.write_text(
@@ -234,7 +215,7 @@ def test_two_processes_weigh_tasks_as_one_does(tmp_path):
         torch.testing.assert_close(two[name], value, atol=1e-5, rtol=1e-5)
 
 
-def test_two_processes_release_cross_weights_when_one_does(tmp_path):
+def test_two_processes_release_cross_weights_when_one_does(tmp_path, two_processes):
     """`correlated_first` counts the samples of all processes, of an odd batch too, and so learns the same."""
     script = tmp_path / "work.py"
     script.write_text(

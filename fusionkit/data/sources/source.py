@@ -206,6 +206,11 @@ class Source(ABC):
         return []
 
     @property
+    def unlabelled(self) -> int:
+        """How many of the last rows have no labels and are not divided by a split."""
+        return 0
+
+    @property
     def title(self) -> str:
         """How errors call it."""
         return self.kind
@@ -213,6 +218,14 @@ class Source(ABC):
     def where(self, row: int) -> str:
         """How errors call a record (from 0): ``manifest.csv row 3`` is the third, the header not counted."""
         return f"{self.title} row {row + 1}"
+
+    def columns_of(self, sensors: Mapping[str, SensorColumn]) -> dict[str, str | None]:
+        """Columns that must be there for these sensors, as `check_columns` takes them."""
+        asked: dict[str, str | None] = {}
+        for name, sensor in sensors.items():
+            asked[f"modalities.{name}.column"] = sensor.column
+            asked |= {f"modalities.{name}.start": sensor.start, f"modalities.{name}.stop": sensor.stop}
+        return asked
 
     def check_columns(self, asked: Mapping[str, str | None]) -> None:
         """Refuse columns that do not exist.

@@ -63,6 +63,11 @@ class StudySource(Source):
         """Its sensors and its labels."""
         return list(dict.fromkeys([*self.study.sensors, *self.study.records.labels]))
 
+    def columns_of(self, sensors: Mapping[str, SensorColumn]) -> dict[str, str | None]:
+        """None: sensors are known by their names, too, and windows are stored."""
+        del sensors
+        return {}
+
     def rows(self) -> list[Row]:
         """Its records."""
         records = self.study.records

@@ -14,6 +14,7 @@ from fusionkit.pretraining.consistency.answers import Answers
 from fusionkit.pretraining.consistency.consistency import Consistency, Ramp, Ratio, Weight
 from fusionkit.pretraining.consistency.interpolation import Alpha
 from fusionkit.pretraining.consistency.sharpen import sharpen
+from fusionkit.pretraining.metric import mean_where
 
 
 def guess(
@@ -53,9 +54,7 @@ def mixmatch(
     target = torch.lerp(target[partner], target, share.to(target.dtype))
     cross = -(target * mixed).sum(-1).reshape(len(target), -1).mean(1)
     squared = (target - mixed.exp()).square().mean(-1).reshape(len(target), -1).mean(1)
-    known = labelled.to(cross.dtype)
-    other = 1 - known
-    return (cross * known).sum() / known.sum().clamp_min(1), (squared * other).sum() / other.sum().clamp_min(1)
+    return mean_where(cross, labelled), mean_where(squared, ~labelled)
 
 
 @consistency.register("mixmatch")

@@ -12,6 +12,7 @@ from fusionkit.core.registry import consistency
 from fusionkit.pretraining.consistency.answers import Answers
 from fusionkit.pretraining.consistency.consistency import Consistency, Ratio, Weight
 from fusionkit.pretraining.consistency.ramp import climb
+from fusionkit.pretraining.metric import mean_where
 
 
 def pseudo_label(
@@ -29,9 +30,7 @@ def pseudo_label(
         unlabelled: records that count.
     """
     loss = -noisy.gather(-1, clean.detach().argmax(-1, keepdim=True))[..., 0]
-    loss = loss.reshape(len(loss), -1).mean(1)
-    counts = unlabelled.to(loss.dtype)
-    return (loss * counts).sum() / counts.sum().clamp_min(1)
+    return mean_where(loss.reshape(len(loss), -1).mean(1), unlabelled)
 
 
 @consistency.register("pseudo_label")

@@ -163,3 +163,13 @@ def test_a_clean_answer_is_that_of_training_without_its_dropout(objective, batch
     torch.testing.assert_close(clean, noisy.decisions["state"])
     with torch.no_grad():
         assert not torch.allclose(clean, made.model.eval()(data.inputs).decisions["state"], atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_step_waits_for_the_device(kind, objective, batch, generator, watch):
+    made = full(objective([(kind, {})], modality_dropout=0.0))  # its one_hot waits, on a CPU alone
+    given, drawn = batch(), generator()
+    with watch() as seen:
+        made(given, drawn).backward()
+        made.settle()
+    assert not seen.found
