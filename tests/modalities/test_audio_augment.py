@@ -218,7 +218,9 @@ def test_time_is_bent_along_two_lines():
 def test_bent_time_keeps_order_and_ends_and_goes_no_farther_than_it_may(length, warp, seed):
     source = bend(torch.full((50,), length), warp, 45, torch.Generator().manual_seed(seed))
     torch.testing.assert_close(source[:, 0], torch.zeros(50))
-    torch.testing.assert_close(source[:, length - 1 :], torch.arange(length - 1.0, 45).expand(50, -1), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        source[:, length - 1 :], torch.arange(length - 1.0, 45).expand(50, -1), atol=1e-4, rtol=0
+    )
     assert (source.diff(dim=1) >= -1e-5).all()
     assert ((source - torch.arange(45)).abs() <= warp + 1e-3).all()
 
