@@ -1,5 +1,6 @@
 """What every generative augmenter is: it learns the records of a sensor by class, and makes new ones of a wanted class."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class Item:
     @property
     def width(self) -> int:
         """Numbers of one record."""
-        return self.shape.numel() if isinstance(self.shape, torch.Size) else int(torch.Size(self.shape).numel())
+        return math.prod(self.shape)
 
 
 class Made(NamedTuple):
