@@ -105,7 +105,11 @@ def _decide(
     folder = job.folder / f"inner-{number}"
     if not (folder / HELD_OUT).exists():
         inner = replace(
-            job, train=np.setdiff1d(job.train, part), folder=folder, seed=derive_seed("inner", job.seed, number)
+            job,
+            train=np.setdiff1d(job.train, part),
+            folder=folder,
+            seed=derive_seed("inner", job.seed, number),
+            generated=(),  # what made them has seen the part
         )
         inner = replace(inner, modalities=fit_modalities(inner))
         model, loader, _ = train_model(inner, listener=_Steps(listener), stop=stop)

@@ -27,6 +27,7 @@ from fusionkit.training.arm import arms
 from fusionkit.training.checkpoint import load_tensors, write_atomically
 from fusionkit.training.device import pick_device
 from fusionkit.training.fold import PREDICTIONS, FoldResult, load_result, train_fold
+from fusionkit.training.generating import generate_fold, notes_of_generators
 from fusionkit.training.interruption import Interrupted, stop_on_signals
 from fusionkit.training.listener import Listener
 from fusionkit.training.material import Material, open_study, smoothed_together
@@ -177,6 +178,7 @@ def _carry_out(recipe: Recipe, resume: bool, fold: int | None, listener: Listene
         }
         notes = [*split.notes(study.records), *notes, *hidden, *material.notes, *notes_of(recipe)]
         notes += [*notes_of_looks(recipe), *(notes_of_held_out(recipe) if trains else ())]
+        notes += notes_of_generators(recipe) if trains else []
         for note in notes:
             listener.say(f"note: {note}")
         if leader:
@@ -191,11 +193,22 @@ def _carry_out(recipe: Recipe, resume: bool, fold: int | None, listener: Listene
                     recipe, material, split, number, run.folder, start=start, listener=listener, stop=stop
                 )
                 start = replace(start, heads=heads)
+            made = []
+            if trains and recipe.generators:
+                made = generate_fold(recipe, material, split, number, run.folder, listener=listener, stop=stop)
             for arm in arms(recipe) if trains else ():
                 folder = run.arm_folder(number, arm.name)
                 listener.begin(arm.name, number, len(split.folds), recipe.train.epochs)
                 result = train_fold(
-                    arm, material, split.folds[number], number, folder, start=start, listener=listener, stop=stop
+                    arm,
+                    material,
+                    split.folds[number],
+                    number,
+                    folder,
+                    start=start,
+                    generated=made,
+                    listener=listener,
+                    stop=stop,
                 )
                 seconds[f"{number}/{arm.name}"] = result.seconds
                 listener.end(arm.name, number, result.seconds)
