@@ -1,10 +1,12 @@
 """Scores as tables for the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
+from fusionkit.compare.gains import Found, called, judged_by, say, warnings
+from fusionkit.compare.scores import NONE
 from fusionkit.evaluation.intervals import Interval
 from fusionkit.evaluation.probing import Probed
 from fusionkit.evaluation.summary import Summary
@@ -62,6 +64,31 @@ def print_measures(screen: Console, folds: Mapping[int, Mapping[str, Mapping[str
         for name, found in sensors.items():
             table.add_row(str(fold), name, *(f"{value:.3f}" for value in found.values()))
     screen.print(table)
+
+
+def print_gains(screen: Console, found: Sequence[Found]) -> None:
+    """Every strategy at the recipe's amount, a table a sensor; then what that means, and what validation chooses."""
+    for one in found:
+        unit = one.metric.replace("_", " ")
+        title = f"{one.sensor}: {unit} of real test records, records appended {one.add:g} times"
+        table = Table(
+            "judged by", "training records", unit, "gain [95 % over folds]", "", title=title, title_justify="left"
+        )
+        for line in one.compared:
+            if line.strategy == NONE or line.amount == one.add:
+                gain = line.gain
+                span = "" if gain.low != gain.low else f" [{gain.low:+.3f}, {gain.high:+.3f}]"
+                said = ("", "") if line.strategy == NONE else (f"{gain.value:+.3f}{span}", gain.finding)
+                table.add_row(judged_by(line.judge), called(line.strategy, one.kind), f"{line.score:.3f}", *said)
+        screen.print(table)
+        for sentence in [*one.sentences, *warnings(one.compared), *one.notes]:
+            screen.print(sentence)
+        for choice in one.chosen:
+            if choice.strategy == one.use:
+                what = f"each fold's own amount ({choice.amount:g} is best over all)"
+                screen.print(
+                    f"{one.sensor}, {judged_by(choice.judge)}, chosen on validation: {say(choice.gain, what)}."
+                )
 
 
 def _said(interval: Interval) -> str:

@@ -82,7 +82,7 @@ def paired_gain(
     if changed.shape != plain.shape or changed.ndim != 2:
         raise ShapeError(f"scores must be of the same folds and seeds, but got {changed.shape} and {plain.shape}")
     difference = (changed - plain) * (1 if better == "higher" else -1)
-    each = _means(difference)
+    each = fold_means(difference)
     known = each[~np.isnan(each)]
     count, by_fold = len(known), tuple(float(one) for one in each)
     if not count:
@@ -95,8 +95,8 @@ def paired_gain(
     return Gain(mean, mean - reach, mean + reach, count, by_fold)
 
 
-def _means(difference: Array) -> Array:
-    """Mean of every fold over the seeds that have a pair."""
-    known = ~np.isnan(difference)
-    total = np.where(known, difference, 0).sum(1)
+def fold_means(scores: Float[np.ndarray, "fold seed"]) -> Float[np.ndarray, " fold"]:
+    """Mean of every fold over the seeds that there are: (1, nan), (nan, nan) and (2, 4) give 1, nan and 3."""
+    known = ~np.isnan(scores)
+    total: Array = np.where(known, scores, 0).sum(1)
     return np.where(known.any(1), total / np.maximum(known.sum(1), 1), np.nan)
