@@ -30,4 +30,6 @@ def neighbour_map(shown: Float[np.ndarray, "point width"], seed: int) -> Array:
     """
     perplexity = min(30.0, (len(shown) - 1) / 3)
     init = "pca" if min(shown.shape) > 1 else "random"
-    return np.asarray(TSNE(perplexity=perplexity, init=init, max_iter=STEPS, random_state=seed).fit_transform(shown))
+    return np.asarray(
+        TSNE(perplexity=perplexity, init=init, max_iter=STEPS, random_state=seed % 2**32).fit_transform(shown)
+    )

@@ -28,7 +28,7 @@ def two_sample_test(x: Float[np.ndarray, "one width"], y: Float[np.ndarray, "oth
     """
     values, origin = np.concatenate([x, y]), np.repeat([0, 1], [len(x), len(y)])
     scores = []
-    for train, test in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(values, origin):
+    for train, test in StratifiedKFold(FOLDS, shuffle=True, random_state=seed % 2**32).split(values, origin):
         right = SVC(class_weight="balanced").fit(values[train], origin[train]).predict(values[test]) == origin[test]
         scores.append(np.mean([right[origin[test] == side].mean() for side in (0, 1)]))
     above = paired_gain(np.array(scores)[:, None], np.full((FOLDS, 1), 0.5), ratio=1 / (FOLDS - 1))
