@@ -96,11 +96,11 @@ class AdversarialAugmenter(GenerativeAugmenter):
             noise = self._noise(len(label), generator)
             values = self.shift.new_empty(len(label), *self.item.shape)
             for part in batches(len(label)):
-                beside, found = self.codes[label[part]], values[part]
+                beside, drawn = self.codes[label[part]], noise[part]
                 for class_, maker in enumerate(makers):
-                    made = maker(noise[part], beside).reshape(found.shape)
-                    own = (label[part] == class_).reshape(-1, *(1,) * (found.ndim - 1))
-                    found.copy_(made if self.conditional else torch.where(own, made, found))
+                    own = slice(None) if self.conditional else label[part] == class_
+                    made = maker(drawn[own], beside[own])
+                    values[part][own] = made.reshape(-1, *self.item.shape)
             return Made(self.restore(values), label, torch.ones_like(label, dtype=values.dtype))
 
     def _judging(self, values: Tensor, label: Tensor, generator: torch.Generator) -> Loss:

@@ -1,8 +1,5 @@
 """A Wasserstein GAN with gradient penalty whose networks know classes."""
 
-from typing import Annotated
-
-from pydantic import Field
 from torch import nn
 
 from fusionkit.core.registry import generators
@@ -10,10 +7,17 @@ from fusionkit.core.registry import generators
 from .adversarial import AdversarialAugmenter
 from .contest import Wasserstein
 from .generator import Item
-from .networks import Average, FullyConnected, Hidden, Latent, Layers, LearningRate, Spectral
-
-PenaltyWeight = Annotated[float, Field(ge=0, description="of the gradient penalty")]
-CriticSteps = Annotated[int, Field(ge=1, description="updates of the critic a step")]
+from .networks import (
+    Average,
+    CriticSteps,
+    FullyConnected,
+    Hidden,
+    Latent,
+    Layers,
+    LearningRate,
+    PenaltyWeight,
+    Spectral,
+)
 
 
 @generators.register("cwgan_gp")

@@ -26,4 +26,5 @@ def gradient_penalty(
     share = uniform((len(real), *(1,) * (real.ndim - 1)), real, generator)
     between = torch.lerp(made, real, share).detach().requires_grad_()
     (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-    return (torch.linalg.vector_norm(slope.flatten(1), dim=1) - 1).square().mean()
+    length: Tensor = torch.linalg.vector_norm(slope.flatten(1), dim=1)
+    return (length - 1).square().mean()

@@ -1,6 +1,6 @@
 """The fully connected networks of generative augmenters, and what all their networks share."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Literal
 
@@ -14,6 +14,11 @@ Latent = Annotated[int, Field(ge=1, description="numbers of noise that a record 
 Hidden = Annotated[int, Field(ge=1, description="width of every hidden layer")]
 Layers = Annotated[int, Field(ge=1, description="hidden layers of each network")]
 LearningRate = Annotated[float, Field(gt=0, description="of Adam, for every network")]
+CriticSteps = Annotated[int, Field(ge=1, description="updates of the critic a step, each on a batch of its own")]
+GameForm = Annotated[
+    Literal["minimax", "non_saturating"], Field(description="what the generator minimises of the game")
+]
+PenaltyWeight = Annotated[float, Field(ge=0, description="of the gradient penalty")]
 Spectral = Annotated[bool, Field(description="divide the critic's weights by their largest singular value")]
 Average = Annotated[float, Field(ge=0, lt=1, description="decay of the averaged generator that samples; 0 is none")]
 
@@ -86,7 +91,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def batches(count: int, most: int = 4096) -> Iterator[slice]:
+def batches(count: int, most: int = 1024) -> Iterator[slice]:
     """Cut so many records into parts that fit into memory; one empty part where there are none."""
     for start in range(0, max(count, 1), most):
         yield slice(start, min(start + most, count))
@@ -111,7 +116,8 @@ def average(shadow: nn.Module, module: nn.Module, decay: float) -> None:
     Decay 0.9, average 1 and weight 2 give 1.1.
     """
     with torch.no_grad():
-        averaged: Sequence[Tensor] = list(shadow.parameters())
-        torch._foreach_lerp_(averaged, [parameter.detach() for parameter in module.parameters()], 1 - decay)
+        weights: list[Tensor] = list(module.parameters())
+        averaged: list[Tensor] = list(shadow.parameters())
+        torch._foreach_lerp_(averaged, weights, 1 - decay)
         for kept, buffer in zip(shadow.buffers(), module.buffers(), strict=True):
             kept.copy_(buffer)
