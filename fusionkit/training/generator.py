@@ -246,10 +246,11 @@ class GeneratorTraining:
         self._saved = time.monotonic()
         if self.folder is None:
             return
+        seen = self._seen if self._step else {}
         tensors = {
             **checkpoint.model_tensors(self.generator),
             **checkpoint.random_tensors(self.random),
-            **{f"seen.{name}": seen for name, seen in self._seen.items() if self._step},
+            **{f"seen.{name}": values for name, values in seen.items()},
         }
         for place, optimiser in enumerate(self.optimisers):
             tensors |= checkpoint.optimiser_tensors(optimiser, f"optimiser_{place}")
@@ -257,6 +258,7 @@ class GeneratorTraining:
             **self.facts,
             "epoch": self._epoch,
             "step": self._step,
+            "seen": list(seen),  # in the order of the history's columns
             "history": self.history,
             "collapsed": self.collapsed,
             "diverged": self.diverged,
@@ -277,7 +279,7 @@ class GeneratorTraining:
             checkpoint.restore_optimiser(optimiser, tensors, f"optimiser_{place}")
         self._epoch, self._step, self.history = facts["epoch"], facts["step"], facts["history"]
         self.collapsed, self.diverged, self.seconds = facts["collapsed"], facts["diverged"], facts["seconds"]
-        self._seen = {name.removeprefix("seen."): x for name, x in tensors.items() if name.startswith("seen.")}
+        self._seen = {name: tensors[f"seen.{name}"] for name in facts["seen"]}
         if self._step:
             checkpoint.restore_random(self.random, tensors)
         return self._step > 0
