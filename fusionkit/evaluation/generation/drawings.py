@@ -14,7 +14,7 @@ from fusionkit.evaluation.plots import ACCENT, INK, STYLE
 
 ORIGIN = {"training": ("#9ca3af", "o"), "held-out": (INK, "+"), "generated": (ACCENT, "x")}
 SKIPPED = frozenset({"epoch", "step", "seconds"})
-_CURVES = 4  # panels beside each other
+_CURVES = 3  # panels beside each other
 
 
 def draw_maps(maps: Mapping[str, Array], origin: Sequence[str], label: Array, classes: Sequence[str]) -> Figure:
@@ -81,7 +81,7 @@ def draw_learning(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Fig
         return None
     rows = -(-len(columns) // _CURVES)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9, 1.9 * rows), layout="constrained")
+        figure = Figure(figsize=(8.6, 2 * rows), layout="constrained")
         panels = figure.subplots(rows, _CURVES, squeeze=False).flatten()
         for axes, name in zip(panels, columns, strict=False):
             for number, (fold, history) in enumerate(histories.items()):

@@ -126,10 +126,9 @@ def _moved(one: Array, other: Array) -> float:
 
 
 def _transfer(samples: Samples, counts: dict[str, dict[int, int]], generator: np.random.Generator) -> dict[str, float]:
-    """Classifiers of as many real as generated records of every class."""
-    both = {class_: min(count, counts["made"].get(class_, 0)) for class_, count in counts["training"].items()}
-    both = cap(both, TAUGHT)
-    real, made = (draw(samples.labels[name], both, generator) for name in ("training", "made"))
+    """Classifiers of as many real as generated records, each with their own shares of classes."""
+    total = min(TAUGHT, len(samples.training), len(samples.made))
+    real, made = (draw(samples.labels[name], cap(counts[name], total), generator) for name in ("training", "made"))
     return transfer(
         samples.training[real],
         samples.training_label[real],

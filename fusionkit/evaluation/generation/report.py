@@ -14,6 +14,7 @@ from fusionkit.evaluation.generation.drawings import draw_learning
 from fusionkit.evaluation.generation.of_fold import fold_quality
 from fusionkit.training.checkpoint import load_tensors
 from fusionkit.training.generating import GENERATED, RECORDS, find_origin, read_lesson, read_records
+from fusionkit.training.generator import COLLAPSED
 from fusionkit.training.history import read_history
 from fusionkit.training.material import Material
 from fusionkit.training.run import Run
@@ -52,9 +53,7 @@ _INTRODUCTION = (
 
 def _made(run: Run, sensor: str, found: dict[int, dict[str, Any]]) -> Iterator[str]:
     """How many there are of every fold and class, and how the generators learned."""
-    for fold, facts in found.items():
-        for line in _warnings(facts):
-            yield f'<p class="note">{escape(f"{sensor}, fold {fold}: {line}")}</p>'
+    yield from (f'<p class="note">{escape(line)}</p>' for line in _warnings(found))
     classes = next(iter(found.values()))["classes"]
     lines = [
         (
@@ -89,19 +88,25 @@ def learning_parts(histories: Mapping[int, Sequence[Mapping[str, float]]], kind:
     return [] if figure is None else [html.figure(plots.svg_text(figure), caption)]
 
 
-def _warnings(facts: dict[str, Any]) -> Iterator[str]:
-    """What must be said of a generator."""
-    if facts["collapsed"]:
-        yield f"the generator has collapsed: its records of {', '.join(facts['collapsed'])} are all alike"
-    if facts["diverged"]:
-        yield "the generator has diverged: its records lie far from all real ones"
+def _warnings(found: Mapping[int, Mapping[str, Any]]) -> Iterator[str]:
+    """What must be said of the generators of a sensor, a line for all folds."""
+    collapsed = [f"{fold} ({', '.join(facts['collapsed'])})" for fold, facts in found.items() if facts["collapsed"]]
+    if collapsed:
+        yield (
+            f"collapsed in fold {', '.join(collapsed)}: generated records of these classes vary less than {COLLAPSED:.0%} as "
+            f"much as real ones"
+        )
+    diverged = [str(fold) for fold, facts in found.items() if facts["diverged"]]
+    if diverged:
+        yield f"diverged in fold {', '.join(diverged)}: generated records lie far from all real ones"
     few = [
-        f"{kept:,} of {wanted:,} of {name}"
+        f"{fold} ({kept:,} of {wanted:,} {name})"
+        for fold, facts in found.items()
         for name, kept, wanted in zip(facts["classes"], facts["kept"], facts["wanted"], strict=True)
         if kept < wanted
     ]
     if few:
-        yield f"fewer records were kept than wanted: {', '.join(few)}"
+        yield f"fewer records were kept than wanted in fold {', '.join(few)}"
 
 
 def _quality(run: Run, material: Material, split: Split, sensor: str, fold: int) -> list[str]:

@@ -43,7 +43,7 @@ def transfer(
     and TRTS at chance.
 
     Args:
-        real: training records, as many of each class as generated ones, for the comparison to be fair.
+        real: training records, as many as generated ones, for the comparison to be fair.
         real_label: their classes.
         held_out: real records that nothing trained on.
         held_out_label: their classes; without records, what is tested on them is nan.

@@ -22,7 +22,7 @@ def say(found: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
     if "pairs" not in found:
         return [
             *lines,
-            f"Too few records to judge: {found['records']['compared']} can be compared, and {LEAST} must be.",
+            f"Too few records to judge: {found['records']['compared']} can be compared, but {LEAST} are needed.",
         ]
     without = [class_ for class_ in found["left_out"] if class_ not in found["missing"]]
     if without:
