@@ -107,6 +107,8 @@ def draw_learning(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Fig
 def _finish(axes: Axes, title: str) -> None:
     axes.set_title(title, fontsize=9)
     axes.set_xlabel("epoch")
+    low, high = axes.get_xlim()
+    axes.set_xlim(min(low, 0.5), max(high, 1.5))  # an axis of one epoch has no fractions of it
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     axes.grid(color="#e5e7eb")
 

@@ -56,7 +56,7 @@ def fold_samples(origin: Origin, lesson: Lesson, made: Generated, rows: Array) -
         made: its records.
         rows: of the study, held out; those without the sensor or a label, or that are shorter, are left out.
     """
-    held_out, held_out_label = _read(origin, lesson, rows)
+    held_out, held_out_label = read_held_out(origin, lesson, rows)
     return Samples(
         lesson.values.cpu().numpy(),
         lesson.label.cpu().numpy(),
@@ -67,8 +67,8 @@ def fold_samples(origin: Origin, lesson: Lesson, made: Generated, rows: Array) -
     )
 
 
-def _read(origin: Origin, lesson: Lesson, rows: Array) -> tuple[Array, Array]:
-    """Whole records of some rows, and their classes."""
+def read_held_out(origin: Origin, lesson: Lesson, rows: Array) -> tuple[Array, Array]:
+    """Whole records of some rows that have the sensor and a label, as those of a lesson are, and their classes."""
     material, sensor, task = origin.material, origin.sensor, str(origin.entry.task)
     target = learn_tasks(origin.recipe, material.study.records)[1][task]
     here = material.study.sensor(sensor).present & ~np.isnan(target) & ~material.excluded

@@ -11,7 +11,7 @@ from fusionkit.core.recording import Array, Stored
 from fusionkit.evaluation.generation.drawings import draw_distances, draw_maps
 from fusionkit.evaluation.generation.maps import neighbour_map, principal_map
 from fusionkit.evaluation.generation.quality import LEAST
-from fusionkit.evaluation.generation.samples import Samples, cap, count_classes, draw, flatten, standardise
+from fusionkit.evaluation.generation.samples import Samples, cap, count_classes, draw, see
 from fusionkit.evaluation.generation.wasserstein import wasserstein
 
 SHOWN = 150  # records of each origin on a map
@@ -33,22 +33,21 @@ def draw_samples(samples: Samples, classes: Sequence[str], seed: int) -> dict[st
         Figures by what they show; none where there are fewer than ten training or generated records.
     """
     generator = np.random.default_rng(seed)
-    flat = flatten(samples)
-    if min(len(flat.training), len(flat.made)) < LEAST:
+    seen = see(samples, generator)
+    values, labels = seen.vectors.values, seen.vectors.labels
+    if min(len(values["training"]), len(values["made"])) < LEAST:
         return {}
-    seen, _ = standardise(flat, generator)
-    values = {"training": seen.training, "held_out": seen.held_out, "made": seen.made}
-    rows = {name: draw(label, cap(count_classes(label), SHOWN), generator) for name, label in seen.labels.items()}
+    rows = {name: draw(label, cap(count_classes(label), SHOWN), generator) for name, label in labels.items()}
     points = np.concatenate([values[name][at] for name, at in rows.items()])
     origin = [ORIGINS[name] for name, at in rows.items() for _ in at]
-    label = np.concatenate([seen.labels[name][at] for name, at in rows.items()])
+    label = np.concatenate([labels[name][at] for name, at in rows.items()])
     maps = {
-        "principal components of training": principal_map(seen.training, points),
+        "principal components of training": principal_map(values["training"], points),
         "t-SNE": neighbour_map(points, seed),
     }
     return {
         "maps of the records": draw_maps(maps, origin, label, classes),
-        "how far each number is moved": draw_distances(_distances(seen, generator)),
+        "how far each number is moved": draw_distances(_distances(seen.numbers, generator)),
     }
 
 
@@ -70,7 +69,7 @@ def draw_by_class(
         rows = np.sort(draw(label, cap(count_classes(label), AVERAGED), generator))
         parts.append(values[rows] if front_end is None else _features(front_end, values[rows]))
         numbers.append(2 * label[rows] + place)
-    names = [f"{name}, {origin}" for name in classes for origin in ("real", "generated")]
+    names = [f"{name}\n{origin}" for name in classes for origin in ("real", "generated")]
     return modality.figures(np.concatenate(parts), np.concatenate(numbers), names, stored)
 
 
@@ -84,17 +83,17 @@ def _features(front_end: FrontEnd, windows: Array) -> Array:
     return np.concatenate(found)
 
 
-def _distances(seen: Samples, generator: np.random.Generator) -> dict[str, Array]:
+def _distances(numbers: Samples, generator: np.random.Generator) -> dict[str, Array]:
     """The Wasserstein distance of every number, of the pairs that there are."""
-    held = len(seen.held_out) >= LEAST
-    half = len(seen.training) // 2
-    size = min(MOVED, half, len(seen.made), len(seen.held_out) if held else MOVED)
-    order = generator.permutation(len(seen.training))
-    one, other = seen.training[order[:half]][:size], seen.training[order[half:]][:size]
-    made = seen.made[generator.permutation(len(seen.made))[:size]]
+    held = len(numbers.held_out) >= LEAST
+    half = len(numbers.training) // 2
+    size = min(MOVED, half, len(numbers.made), len(numbers.held_out) if held else MOVED)
+    order = generator.permutation(len(numbers.training))
+    one, other = numbers.training[order[:half]][:size], numbers.training[order[half:]][:size]
+    made = numbers.made[generator.permutation(len(numbers.made))[:size]]
     found = {"generated and training": wasserstein(one, made), "two halves of training": wasserstein(one, other)}
     if held:
-        held_out = seen.held_out[generator.permutation(len(seen.held_out))[:size]]
+        held_out = numbers.held_out[generator.permutation(len(numbers.held_out))[:size]]
         found["generated and held-out"] = wasserstein(held_out, made)
         found["training and held-out"] = wasserstein(held_out, one)
     return found

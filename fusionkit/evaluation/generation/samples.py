@@ -1,15 +1,16 @@
 """Training, held-out and generated records of one sensor, as they are compared."""
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from sklearn.decomposition import PCA
 
 from fusionkit.core.recording import Array
 
-WIDEST, COMPONENTS = 1024, 256
-FITTED = 3000  # records that principal components are of
+WIDEST, DIRECTIONS = 1024, 256
+CHUNK = 256
 
 
 class Samples(NamedTuple):
@@ -23,41 +24,66 @@ class Samples(NamedTuple):
     made_label: Int[np.ndarray, " more"]
 
     @property
+    def values(self) -> dict[str, Array]:
+        """Records by origin."""
+        return {"training": self.training, "held_out": self.held_out, "made": self.made}
+
+    @property
     def labels(self) -> dict[str, Array]:
         """Classes by origin."""
         return {"training": self.training_label, "held_out": self.held_out_label, "made": self.made_label}
 
 
-def flatten(samples: Samples) -> Samples:
-    """Records as vectors, without those that have a number missing."""
-    parts: list[Array] = []
-    for values, label in (samples[:2], samples[2:4], samples[4:]):
-        flat = np.asarray(values, np.float64).reshape(len(values), int(np.prod(values.shape[1:])))
-        keep = np.isfinite(flat).all(1)
-        parts += [flat[keep], np.asarray(label, np.int64)[keep]]
-    return Samples(*parts)
+class Seen(NamedTuple):
+    """Records as vectors, without those that have a number missing.
+
+    Attributes:
+        vectors: what is compared: records in deviations of the training records, or where these are very wide, projections
+            of that on random directions, which keep distances but for a few percent and favour no sample.
+        numbers: single numbers in deviations of the training records: all, or of very wide records some.
+        directions: how many there are; None where nothing is projected.
+        stretch: how much longer vectors are along a line than records are, on average.
+    """
+
+    vectors: Samples
+    numbers: Samples
+    directions: int | None = None
+    stretch: float = 1.0
 
 
-def standardise(samples: Samples, generator: np.random.Generator) -> tuple[Samples, int | None]:
-    """See vectors in deviations of the training records; very wide ones through those records' principal components.
+def see(samples: Samples, generator: np.random.Generator) -> Seen:
+    """Make vectors of records, standardised by mean and deviation of the training records; a constant number keeps its own.
 
     Args:
-        samples: from `flatten`.
-        generator: draws records for the components.
+        samples: of one shape.
+        generator: draws directions and numbers of records that have more than 1024 numbers.
 
-    Returns:
-        The vectors, and how many components they have: None where they are not projected.
+    Reference:
+        Johnson and Lindenstrauss, 1984, of random directions; 256 of them change a squared distance by 9 % (one deviation).
     """
-    mean, deviation = samples.training.mean(0), samples.training.std(0)
-    deviation = np.where(deviation > 0, deviation, 1.0)
-    seen = [(values - mean) / deviation for values in (samples.training, samples.held_out, samples.made)]
-    count: int | None = None
-    if samples.training.shape[1] > WIDEST:
-        rows = np.sort(generator.permutation(len(samples.training))[:FITTED])
-        count = min(COMPONENTS, len(rows))
-        fitted = PCA(count, svd_solver="randomized", random_state=int(generator.integers(2**31))).fit(seen[0][rows])
-        seen = [fitted.transform(values) if len(values) else values[:, :count] for values in seen]
-    return Samples(seen[0], samples.training_label, seen[1], samples.held_out_label, seen[2], samples.made_label), count
+    flat: list[Array] = []
+    for values, label in (samples[:2], samples[2:4], samples[4:]):
+        rows = values.reshape(len(values), math.prod(values.shape[1:]))
+        keep = np.isfinite(rows).all(1)
+        flat += [rows[keep], np.asarray(label, np.int64)[keep]]
+    width = flat[0].shape[1]
+    mean, deviation = flat[0].mean(0, dtype=np.float64), flat[0].std(0, dtype=np.float64)
+    scale = np.where(deviation > 0, deviation, 1.0)
+    some = np.sort(generator.permutation(width)[:WIDEST])
+    numbers = _each(flat, lambda rows: (rows[:, some] - mean[some]) / scale[some])
+    if width <= WIDEST:
+        return Seen(numbers, numbers)
+    lines = generator.normal(size=(width, DIRECTIONS)) / np.sqrt(DIRECTIONS)
+    vectors = _each(flat, lambda rows: ((rows - mean) / scale) @ lines)
+    return Seen(vectors, numbers, DIRECTIONS, math.sqrt(width / DIRECTIONS))
+
+
+def _each(flat: list[Array], change: Callable[[Array], Array]) -> Samples:
+    """Records of all origins, changed a few at a time."""
+    parts: list[Array] = []
+    for rows, label in zip(flat[::2], flat[1::2], strict=True):
+        parts += [np.concatenate([change(part) for part in np.array_split(rows, 1 + len(rows) // CHUNK)]), label]
+    return Samples(*parts)
 
 
 def draw(label: Int[np.ndarray, " record"], counts: dict[int, int], generator: np.random.Generator) -> Array:

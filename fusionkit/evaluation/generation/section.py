@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from fusionkit.evaluation import html, plots
 from fusionkit.evaluation.generation.copies import TIGHT
 from fusionkit.evaluation.generation.quality import MOST
+from fusionkit.evaluation.generation.samples import WIDEST
 from fusionkit.evaluation.generation.words import say
 
 PAIRS = {
@@ -57,8 +58,11 @@ def _compared(found: Mapping[str, Any]) -> str:
         f"{records['compared']} of each side are compared, as many of each class, drawn by the seed (at most {MOST}). Halves "
         f"are random: where windows overlap, they are more alike than new recordings would be."
     )
-    if found["components"] is not None:
-        text += f" Records are seen through the first {found['components']} principal components of training."
+    if found["directions"] is not None:
+        text += (
+            f" Records are compared by their projections on {found['directions']} random directions, and the Wasserstein "
+            f"distance is the mean over {WIDEST} of their numbers."
+        )
     return text
 
 

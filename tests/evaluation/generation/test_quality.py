@@ -9,7 +9,7 @@ import pytest
 
 from fusionkit.evaluation.generation import samples as module
 from fusionkit.evaluation.generation.quality import judge
-from fusionkit.evaluation.generation.samples import Samples, cap, count_classes, draw
+from fusionkit.evaluation.generation.samples import Samples, cap, count_classes, draw, see
 from fusionkit.evaluation.generation.words import say
 
 Drawn = tuple[np.ndarray, np.ndarray]
@@ -35,7 +35,7 @@ def test_records_of_the_same_distribution_are_found_alike() -> None:
     assert found["records"] == {"training": 600, "held_out": 300, "made": 600, "compared": 300}
     halves = found["pairs"]["halves"]
     for pair in found["pairs"].values():
-        assert pair["two_sample"]["low"] <= 0.5 <= pair["two_sample"]["high"]
+        assert pair["two_sample"]["value"] == pytest.approx(0.5, abs=0.1)
         assert pair["mmd"] == pytest.approx(0, abs=0.005)
         assert pair["wasserstein"] == pytest.approx(halves["wasserstein"], rel=0.6)
         assert pair["precision"] == pytest.approx(halves["precision"], abs=0.1)
@@ -149,14 +149,28 @@ def test_a_constant_number_is_no_trouble() -> None:
     assert np.isfinite(found["pairs"]["made_training"]["wasserstein"])
 
 
-def test_wide_records_are_seen_through_components_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wide_records_are_seen_along_random_directions(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = judged(drawn(2, 600, shift=1.0))
     monkeypatch.setattr(module, "WIDEST", 5)
-    monkeypatch.setattr(module, "COMPONENTS", 3)
-    found = judged(drawn(2, 600))
-    assert found["components"] == 3
-    told = found["pairs"]["made_training"]["two_sample"]
-    assert told["low"] <= 0.5 <= told["high"]
-    assert judged(drawn(2, 600), (np.zeros((0, 4, 2)), np.zeros(0, np.int64)))["components"] == 3
+    wide = judged(drawn(2, 600, shift=1.0))
+    assert (narrow["directions"], wide["directions"]) == (None, module.DIRECTIONS)
+    for pair, measures in wide["pairs"].items():
+        for name, value in measures.items():
+            if name != "two_sample":
+                assert value == pytest.approx(narrow["pairs"][pair][name], rel=0.35, abs=0.05)
+    assert judged(drawn(2, 600), (np.zeros((0, 4, 2)), np.zeros(0, np.int64)))["directions"] == module.DIRECTIONS
+
+
+def test_directions_keep_distances_and_favour_no_sample() -> None:
+    generator = np.random.default_rng(0)
+    label = np.zeros(40, np.int64)
+    given = Samples(*(part for _ in range(3) for part in (generator.normal(size=(40, 2000)), label)))
+    seen = see(given, np.random.default_rng(1))
+    own = [np.square(part).sum(1).mean() for part in seen.vectors.values.values()]
+    scaled = [(values - given.training.mean(0)) / given.training.std(0) for values in given.values.values()]
+    assert own == pytest.approx([np.square(part).sum(1).mean() for part in scaled], rel=0.05)
+    assert seen.numbers.made.shape == (40, module.WIDEST)
+    assert all(np.isclose(scaled[2], column[:, None]).all(0).any() for column in seen.numbers.made.T[:9])
 
 
 def test_samples_are_drawn_by_class_without_repetition() -> None:
