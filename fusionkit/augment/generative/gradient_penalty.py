@@ -23,7 +23,7 @@ def gradient_penalty(
     Reference:
         Gulrajani et al., Improved Training of Wasserstein GANs, NeurIPS 2017, equation 3.
     """
-    share = uniform((len(real), *(1,) * (real.ndim - 1)), real, generator)
+    share = uniform((len(real), *(1,) * (real.ndim - 1)), real, generator).to(real.dtype)
     between = torch.lerp(made, real, share).detach().requires_grad_()
     (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     length: Tensor = torch.linalg.vector_norm(slope.flatten(1), dim=1)
