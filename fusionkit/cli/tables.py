@@ -85,10 +85,9 @@ def print_gains(screen: Console, found: Sequence[Found]) -> None:
             screen.print(sentence)
         for choice in one.chosen:
             if choice.strategy == one.use:
-                what = f"each fold's own amount ({choice.amount:g} is best over all)"
-                screen.print(
-                    f"{one.sensor}, {judged_by(choice.judge)}, chosen on validation: {say(choice.gain, what)}."
-                )
+                what = f"{called(one.use, one.kind)} at the amount that each fold's validation chose"
+                sentence = f"{one.sensor}, {judged_by(choice.judge)}: {say(choice.gain, what, one.metric)}"
+                screen.print(f"{sentence}; over all folds validation likes {choice.amount:g} best.")
 
 
 def _said(interval: Interval) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fusionkit.compare.augment_quality import quality_parts
 from fusionkit.compare.augmenting import Augmentation
-from fusionkit.compare.gains import LEVEL, Compared, Found, called, judged_by, say, warnings
+from fusionkit.compare.gains import PERCENT, Compared, Found, called, judged_by, say, warnings
 from fusionkit.compare.scores import NONE
 from fusionkit.compare.sweep import draw_sweep
 from fusionkit.evaluation import html, plots
@@ -35,7 +36,7 @@ def build_page(made: Augmentation, found: Sequence[Found]) -> str:
         f'<p class="muted">{escape(str(made.folder))}, fusionkit {escape(environment["fusionkit"])}; {how}</p>',
         *(f'<p class="lead">{escape(line)}</p>' for one in found for line in one.sentences),
         *(f'<p class="note">{escape(note)}</p>' for note in facts["notes"]),
-        *(part for one in found for part in _sensor(one)),
+        *(part for one in found for part in (*_sensor(one), *quality_parts(made, one))),
         "<h2>Settings</h2>",
         f"<details><summary>recipe.yaml</summary><pre>{escape((made.folder / 'recipe.yaml').read_text())}</pre></details>",
         html.versions(environment, facts),
@@ -48,7 +49,7 @@ def _sensor(found: Found) -> Iterator[str]:
     yield from (f'<p class="note">{escape(note)}</p>' for note in found.notes)
     yield (
         f"<h3>At {found.add:g} times</h3><p>Scores of real test records, means over folds and seeds. A gain is over no "
-        f"augmentation on the same folds and seeds, with its {LEVEL:.0%} interval over folds (corrected for training parts "
+        f"augmentation on the same folds and seeds, with its {PERCENT} interval over folds (corrected for training parts "
         f"that overlap); an interval that covers 0 is no gain.</p>"
     )
     yield _table(found)
@@ -84,8 +85,9 @@ def _table(found: Found) -> str:
 def _name(strategy: str, found: Found, shown: Sequence[Compared]) -> str:
     if strategy == NONE:
         return called(strategy, found.kind)
-    counts = sorted({round(one.appended) for one in shown})
-    return f"{called(strategy, found.kind)}\n{' to '.join(str(count) for count in counts[:: max(1, len(counts) - 1)])} appended"
+    wanted, appended = (max(getattr(one, name) for one in shown) for name in ("wanted", "appended"))
+    few = f" of {wanted:.0f} wanted" if appended < wanted else ""
+    return f"{called(strategy, found.kind)}\n{appended:.0f} appended{few}"
 
 
 def _gain(gain: Gain) -> str:
@@ -115,11 +117,11 @@ def _choice(found: Found) -> str:
             )
         )
     best = next((one for one in found.chosen if one.strategy == found.use), found.chosen[0])
-    what = f"the amounts that its folds chose for {called(best.strategy, found.kind)}"
+    what = f"{called(best.strategy, found.kind)} at the amount that each fold chose"
     header = ["strategy", "best amount on validation", "each fold's own", "gain on test of each fold's own"]
     return (
         f"<p>{told} Validation records choose (0 among the amounts): {escape(judged_by(best.judge))}, "
-        f"{escape(say(best.gain, what))}.</p>{html.table(header, lines)}"
+        f"{escape(say(best.gain, what, found.metric))}.</p>{html.table(header, lines)}"
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,6 +62,11 @@ class Augmentation:
             return dict(json.loads((self.folder / "study.json").read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise DataError(f"{self.folder}: a study of augmenters must have a whole study.json, but {error}") from None
+
+    @property
+    def study(self) -> Path:
+        """The data that it was made from."""
+        return Path(self.facts["study"]["path"])
 
     def cell(self, sensor: str, fold: int, seed: int, judge: str) -> Path:
         """The file of a cell, of classifiers or of the recipe's model."""
@@ -177,9 +183,12 @@ def find(made: Augmentation) -> list[Found]:
         own = [score for score in scores if score.sensor == sensor]
         metric = primary_metric(tasks[str(entry.task)])
         measure = Measure(metric.name, metric.better, facts["ratio"])
-        notes = [note for cell in made.cells() if cell["sensor"] == sensor for note in cell["notes"]]
+        cells = [cell for cell in made.cells() if cell["sensor"] == sensor]
+        times = Counter(note for cell in cells for note in cell["notes"])
+        among = Counter(cell["judge"] for cell in cells)["classifiers"]
+        notes = [f"{note} ({count} of {among} folds and seeds)" for note, count in times.items()]
         how = (sensor, entry.kind, entry.use, entry.add)
-        said = compare(own, measure), choose(own, measure), list(dict.fromkeys(notes))
+        said = compare(own, measure), choose(own, measure), notes
         found.append(Found(*how, metric.name, *said))
     made.write_json("findings.json", as_json(made, found))
     return found

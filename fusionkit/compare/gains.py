@@ -11,6 +11,7 @@ from fusionkit.core.recording import Array
 from fusionkit.evaluation.paired import Gain, fold_means, paired_gain
 
 LEVEL = 0.95
+PERCENT = f"{100 * LEVEL:g} %"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Compared:
     Attributes:
         score: on test records.
         validation: on validation records; nan where there are none.
-        appended: records that were appended.
+        wanted: records that were to be appended.
+        appended: records that were.
         gain: over appending nothing, on test records.
     """
 
@@ -45,6 +47,7 @@ class Compared:
     amount: float
     score: float
     validation: float
+    wanted: float
     appended: float
     gain: Gain
 
@@ -94,9 +97,9 @@ class Found:
     @property
     def sentences(self) -> list[str]:
         """A sentence for every judge about the augmenter as the recipe uses it, which claims no more than its interval."""
-        what = f"{called(self.use, self.kind)}, {self.add:g} times"
+        what = f"{self.kind} ({self.use}, {self.add:g} times)"
         return [
-            f"{self.sensor}, {judged_by(one.judge)}, {self.metric.replace('_', ' ')}: {say(one.gain, what)}."
+            f"{self.sensor}, {judged_by(one.judge)}: {say(one.gain, what, self.metric)}."
             for one in self.compared
             if (one.strategy, one.amount) == (self.use, self.add)
         ]
@@ -114,26 +117,12 @@ def compare(scores: Sequence[Score], measure: Measure) -> list[Compared]:
     """Every strategy and amount beside appending nothing, in the order in which they come."""
     tables = _tables(scores, measure.metric)
     made = []
-    for (sensor, judge, strategy, amount), parts in tables.items():
-        plain = tables[sensor, judge, NONE, 0.0]["test"]
+    for key, parts in tables.items():
+        plain = tables[key[0], key[1], NONE, 0.0]["test"]
         gain = paired_gain(parts["test"], plain, ratio=measure.ratio, level=LEVEL, better=measure.better)
-        appended = [
-            score.appended
-            for score in scores
-            if (score.sensor, score.judge, score.strategy, score.amount) == (sensor, judge, strategy, amount)
-        ]
-        made.append(
-            Compared(
-                sensor,
-                judge,
-                strategy,
-                amount,
-                _mean(parts["test"]),
-                _mean(parts["validation"]),
-                float(np.mean(appended)),
-                gain,
-            )
-        )
+        counts = np.mean([[one.wanted, one.appended] for one in scores if _key(one) == key], axis=0)
+        means = _mean(parts["test"]), _mean(parts["validation"])
+        made.append(Compared(*key, *means, float(counts[0]), float(counts[1]), gain))
     return made
 
 
@@ -168,16 +157,16 @@ def warnings(compared: Sequence[Compared]) -> list[str]:
     return [f"{told}; if nothing helped or harmed, about {alone:.1f} would by chance. No interval is widened for that."]
 
 
-def say(gain: Gain, what: str) -> str:
+def say(gain: Gain, what: str, metric: str) -> str:
     """What a gain means: ``no gain`` where its interval covers 0."""
+    unit = metric.replace("_", " ")
     if np.isnan(gain.value):
-        return f"{what}: nothing to compare"
+        return f"{what} could not be compared"
     if gain.finding == "unknown":
-        return f"{what}: {gain.value:+.3f}; {gain.note}, so that nothing can be said of other data"
-    return (
-        f"{what}: {gain.finding}, {gain.value:+.3f} ({LEVEL:.0%} interval {gain.low:+.3f} to {gain.high:+.3f}, "
-        f"{gain.folds} folds)"
-    )
+        return f"{what} changes {unit} by {gain.value:+.3f}; {gain.note}, so that nothing can be said of other data"
+    said = {"gain": "brings a gain in", "loss": "harms", "no gain": "brings no gain in"}[gain.finding]
+    span = f"{PERCENT} interval {gain.low:+.3f} to {gain.high:+.3f}, {gain.folds} folds"
+    return f"{what} {said} {unit}: {gain.value:+.3f} ({span})"
 
 
 def judged_by(judge: str) -> str:
@@ -200,12 +189,16 @@ def _tables(scores: Sequence[Score], metric: str) -> dict[tuple[str, str, str, f
     places = {(sensor, judge): _places(own) for (sensor, judge), own in _grouped(scores)}
     for one in scores:
         folds, seeds = places[one.sensor, one.judge]
-        key = (one.sensor, one.judge, one.strategy, one.amount)
+        key = _key(one)
         if key not in tables:
             empty = np.full((len(folds), len(seeds)), np.nan)
             tables[key] = {"validation": empty, "test": empty.copy()}
         tables[key][one.part][folds[one.fold], seeds[one.seed]] = one.metrics[metric]
     return tables
+
+
+def _key(one: Score) -> tuple[str, str, str, float]:
+    return one.sensor, one.judge, one.strategy, one.amount
 
 
 def _grouped(scores: Sequence[Score]) -> Iterator[tuple[tuple[str, str], list[Score]]]:

@@ -4,30 +4,29 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from fusionkit.augment.generative.generator import GenerativeAugmenter, Made
 from fusionkit.compare.scores import NONE, OWN, Part, Score
 from fusionkit.core import registry
 from fusionkit.core.errors import ConfigError, DataError
 from fusionkit.core.modality import Array
-from fusionkit.data.loading import Loader
-from fusionkit.data.splits import Fold, Split
+from fusionkit.data.generated import Generated
+from fusionkit.data.splits import Split
 from fusionkit.evaluation.classifiers.examples import MADE, Examples
 from fusionkit.evaluation.classifiers.fit import CLASSIFIERS, fit_classifier, tune_classifier
+from fusionkit.evaluation.generation.of_fold import read_held_out
 from fusionkit.evaluation.metrics import score
 from fusionkit.heads.task import Task
-from fusionkit.recipe.build import build_modalities
 from fusionkit.recipe.sections import GeneratorEntry, KeepSection, Recipe, choice_model
 from fusionkit.training.generating import (
+    GENERATED,
     Lesson,
     Origin,
     find_origin,
-    loaded_level,
     make_records,
     read_lesson,
     train_generator,
@@ -37,6 +36,7 @@ from fusionkit.training.listener import Listener
 from fusionkit.training.material import Material
 from fusionkit.training.order import derive_seed
 from fusionkit.training.records import learn_tasks
+from fusionkit.training.selection import Chosen
 
 COPIES = {"noise_copies": "noise_copies", "geometric_copies": "geometric_copies", "mixup": "mixup_copies"}
 """Baselines that need no training, by what scores call them, and the generators that make them."""
@@ -93,24 +93,26 @@ class Cell:
         assert self.entry.task is not None
         return tasks[self.entry.task], targets[self.entry.task]
 
-    def rows(self, part: Part) -> Array:
-        """Real records of a part that have the sensor and a label, and that no statistics were calibrated on."""
-        fold: Fold = self.split.folds[self.fold]
-        rows, target = fold.parts()[part], self.task[1]
-        present = self.material.study.sensor(self.sensor).present
-        kept: Array = present[rows] & ~np.isnan(target[rows]) & ~self.material.excluded[rows]
-        return np.asarray(rows[kept])
-
     def made_of(self, strategy: str, amount: float) -> Origin:
         """The same training records, asked for what a strategy appends."""
         return replace(self.origin, entry=entry_of(self.entry, strategy, amount))
 
-    def generator(self, origin: Origin) -> GenerativeAugmenter:
-        """The augmenter of a strategy, trained or from its file; `full` and `selective` have it in common."""
+    def generator(self, origin: Origin) -> tuple[GenerativeAugmenter, dict[str, Any]]:
+        """The augmenter of a strategy, trained or from its file, and what was found of its training.
+
+        Both uses of the recipe's own and all amounts have one in common.
+        """
         own = origin.entry.kind == self.entry.kind
-        folder = self.folder / ("generated" if own else "copies") / self.sensor
+        folder = self.folder / (GENERATED if own else "copies") / self.sensor
         called = (self.fold, len(self.split.folds)) if own else None
-        return train_generator(origin, self.lesson, folder, listener=self.listener, stop=self.stop, called=called)[0]
+        return train_generator(origin, self.lesson, folder, listener=self.listener, stop=self.stop, called=called)
+
+    def generated(self, strategy: str, amount: float) -> Generated:
+        """What a strategy appends, as models are trained on it."""
+        origin = self.made_of(strategy, amount)
+        made = make_records(origin, self.lesson, self.generator(origin)[0]).made
+        target = made.label.cpu().numpy().astype(np.float32)
+        return Generated(self.sensor, self.lesson.item.level, made.values, {str(origin.entry.task): target})
 
     def check(self) -> None:
         """Leave where that was asked for.
@@ -148,23 +150,24 @@ def judge_records(cell: Cell, amounts: Sequence[float]) -> tuple[list[Score], li
         amounts: above 0.
 
     Returns:
-        Scores of validation and test, and what a reader must know.
+        Scores of validation and test, and what a reader must know, in words that are the same in every cell.
 
     Raises:
         DataError: no test record has the sensor and a label; or as `train_generator`.
         Interrupted: a stop was asked for.
     """
-    lesson, asked = cell.lesson, {part: _read(cell, part) for part in PARTS if len(cell.rows(part))}
-    if "test" not in asked:
+    lesson, parts = cell.lesson, cell.split.folds[cell.fold].parts()
+    asked = {part: read_held_out(cell.origin, lesson, parts[part]) for part in PARTS}
+    if not len(asked["test"][1]):
         raise DataError(f"fold {cell.fold}: no test record has {cell.sensor} and a label of {cell.entry.task}")
     every = torch.ones(len(lesson.label), device=lesson.values.device)
     real = Examples(lesson.values.flatten(1), lesson.label, every, lesson.group, lesson.item.classes)
     tuned = {kind: tune_classifier(kind, real) for kind in CLASSIFIERS}
     scores: list[Score] = []
     notes: list[str] = []
-    for strategy, amount, made in _everything(cell, amounts, notes):
-        examples = real if made is None else _append(real, made)
-        appended = 0 if made is None else round(float(made.share.sum()))
+    for strategy, amount, chosen in _everything(cell, amounts, notes):
+        examples = real if chosen is None else _append(real, chosen.made)
+        wanted, appended = (0, 0) if chosen is None else (sum(chosen.wanted), round(float(chosen.made.share.sum())))
         for kind in CLASSIFIERS:
             cell.check()
             answer = fit_classifier(
@@ -178,26 +181,41 @@ def judge_records(cell: Cell, amounts: Sequence[float]) -> tuple[list[Score], li
                 tuned=tuned[kind],
             )
             for part, (values, target) in asked.items():
-                found = score(cell.task[0], answer(values).double().cpu().numpy(), target)
+                if not len(target):
+                    continue
+                said = answer(torch.from_numpy(values).flatten(1).to(lesson.values.device))
+                found = score(cell.task[0], said.double().cpu().numpy(), target)
                 where = (cell.sensor, cell.fold, cell.seed, kind, strategy, amount, part)
-                scores.append(Score(*where, len(target), appended, found))
-    return scores, notes
+                scores.append(Score(*where, len(target), wanted, appended, found))
+    return scores, list(dict.fromkeys(notes))
 
 
-def _everything(cell: Cell, amounts: Sequence[float], notes: list[str]) -> Iterator[tuple[str, float, Made | None]]:
+def _everything(cell: Cell, amounts: Sequence[float], notes: list[str]) -> Iterator[tuple[str, float, Chosen | None]]:
     """What every strategy appends at every amount, `NONE` first; what cannot be done is noted and left out."""
     yield NONE, 0.0, None
     for strategy in strategies(cell.entry):
         try:
-            generator = cell.generator(cell.made_of(strategy, amounts[-1]))
+            generator, found = cell.generator(cell.made_of(strategy, amounts[-1]))
         except ConfigError as error:
             if strategy in OWN:
                 raise
-            notes.append(f"{strategy} is left out: {error}")
+            notes.append(f"{strategy} is left out: {str(error).rpartition(f'fold {cell.fold}: ')[2]}")
             continue
+        notes += _said(cell, found) if strategy == OWN[0] else []
         for amount in amounts:
             cell.check()
-            yield strategy, amount, make_records(cell.made_of(strategy, amount), cell.lesson, generator).made
+            chosen = make_records(cell.made_of(strategy, amount), cell.lesson, generator)
+            if any(want and not keep for want, keep in zip(chosen.wanted, chosen.kept, strict=True)):
+                notes.append(f"{strategy}: there is a class of which no generated record was sure enough")
+            yield strategy, amount, chosen
+
+
+def _said(cell: Cell, found: dict[str, Any]) -> Iterator[str]:
+    """What must be said of a generator."""
+    if found["collapsed"]:
+        yield f"{cell.entry.kind} has collapsed: its records of a class are all alike"
+    if found["diverged"]:
+        yield f"{cell.entry.kind} has diverged: its records lie far from all real ones"
 
 
 def _append(real: Examples, made: Made) -> Examples:
@@ -210,16 +228,3 @@ def _append(real: Examples, made: Made) -> Examples:
         torch.cat([real.group, group]),
         real.classes,
     )
-
-
-def _read(cell: Cell, part: Part) -> tuple[Float[Tensor, "record width"], Array]:
-    """Real records of a part as training loads them, and their classes."""
-    material, rows = cell.material, cell.rows(part)
-    modality = build_modalities(cell.recipe)[cell.sensor]
-    windowed = loaded_level(cell.recipe, cell.sensor, modality) == "window"
-    given = material.input(cell.sensor, modality, windowed=windowed)
-    loader = Loader(material.study, {cell.sensor: given}, {}, material.device, resident=False)
-    parts = [
-        loader.batch(some).inputs[cell.sensor].values for some in torch.split(torch.from_numpy(rows), loader.chunk)
-    ]
-    return torch.cat([values.float().flatten(1) for values in parts]), cell.task[1][rows]

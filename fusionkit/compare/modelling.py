@@ -15,7 +15,7 @@ from fusionkit.evaluation.predict import prediction
 from fusionkit.recipe.sections import Recipe
 from fusionkit.training.arm import FUSED, Arm
 from fusionkit.training.fold import train_fold
-from fusionkit.training.generating import make_records
+from fusionkit.training.selection import wanted_records
 
 MIXUP = 0.2
 """Alpha of the model's own mixup, where the recipe has none."""
@@ -41,7 +41,7 @@ def judge_model(cell: Cell, amounts: Sequence[float]) -> tuple[list[Score], list
     notes: list[str] = []
     plain = _without_generators(cell.recipe)
     for strategy, amount in _plan(cell, amounts):
-        recipe, made = plain, []
+        recipe, made = plain, list[Generated]()
         if strategy == "mixup":
             reason = _no_mixup(recipe)
             if reason:
@@ -50,11 +50,12 @@ def judge_model(cell: Cell, amounts: Sequence[float]) -> tuple[list[Score], list
             recipe = replace(recipe, train=recipe.train.model_copy(update={"mixup": MIXUP}))
         elif strategy != NONE:
             try:
-                made = [_generate(cell, strategy, amount)]
+                made = [cell.generated(strategy, amount)]
             except ConfigError as error:
                 if strategy in OWN:
                     raise
-                notes.append(f"{strategy} is left out for the recipe's model: {error}")
+                reason = str(error).rpartition(f"fold {cell.fold}: ")[2]
+                notes.append(f"{strategy} is left out for the recipe's model: {reason}")
                 continue
         cell.check()
         scores += _train(cell, recipe, strategy, amount, made)
@@ -99,14 +100,6 @@ def _no_mixup(recipe: Recipe) -> str:
     return "consistency compares answers to the same record" if recipe.train.consistency else ""
 
 
-def _generate(cell: Cell, strategy: str, amount: float) -> Generated:
-    origin = cell.made_of(strategy, amount)
-    made = make_records(origin, cell.lesson, cell.generator(origin)).made
-    assert origin.entry.task is not None
-    target = made.label.cpu().numpy().astype(np.float32)
-    return Generated(cell.sensor, cell.lesson.item.level, made.values, {origin.entry.task: target})
-
-
 def _train(cell: Cell, recipe: Recipe, strategy: str, amount: float, made: Sequence[Generated]) -> list[Score]:
     folder = cell.folder / MODEL / cell.sensor / f"{strategy}-{amount:g}"
     called = f"{cell.sensor} {strategy} {amount:g}"
@@ -131,6 +124,7 @@ def _train(cell: Cell, recipe: Recipe, strategy: str, amount: float, made: Seque
         if labelled:
             found = score(task, prediction(task, result.decisions[part]["all"][name]), target[rows])
             appended = sum(map(len, made))
+            wanted = sum(wanted_records(np.bincount(cell.origin.label).tolist(), amount)) if made else 0
             where = (cell.sensor, cell.fold, cell.seed, MODEL, strategy, amount, part)
-            scores.append(Score(*where, labelled, appended, found))
+            scores.append(Score(*where, labelled, wanted, appended, found))
     return scores

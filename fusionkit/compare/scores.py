@@ -29,7 +29,8 @@ class Score:
         amount: records appended for a labelled training record, as wanted; 0 of `NONE`.
         part: ``validation`` or ``test``.
         records: real records that were scored.
-        appended: records that were appended in fact.
+        wanted: records that were to be appended.
+        appended: how many were; fewer where no more were sure.
         metrics: by name, the main one first.
     """
 
@@ -41,6 +42,7 @@ class Score:
     amount: float
     part: Part
     records: int
+    wanted: int
     appended: int
     metrics: Mapping[str, float]
 

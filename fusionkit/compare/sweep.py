@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from fusionkit.compare.gains import LEVEL, Compared, called, judged_by
+from fusionkit.compare.gains import PERCENT, Compared, called, judged_by
 from fusionkit.compare.scores import NONE, OWN
 from fusionkit.evaluation.plots import ACCENT, INK
 
@@ -41,7 +41,7 @@ def draw_sweep(compared: Sequence[Compared], kind: str, metric: str) -> Figure:
             axes.set_xlabel("generated for a labelled training record")
             axes.grid(axis="y", color="#e5e7eb")
             axes.set_axisbelow(True)
-        panels[0].set_ylabel(f"gain in {metric.replace('_', ' ')}, {LEVEL:.0%} interval")
+        panels[0].set_ylabel(f"gain in {metric.replace('_', ' ')}, {PERCENT} interval")
         handles = {
             label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
         }
