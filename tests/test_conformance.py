@@ -11,6 +11,7 @@ from fusionkit.testing import (
     check_component,
     check_encoder,
     check_fusion,
+    check_generator,
     check_loss,
     check_modality,
     check_objective,
@@ -105,6 +106,32 @@ def test_objectives_conform(kind):
     assert {"trains_nothing_else", "absent_values_change_nothing", "state_is_whole"} <= passed
     exempt = {result.name: result.detail for result in results if result.outcome == "exempt"}
     assert all(exempt.values()), exempt
+
+
+SMALL = {"hidden": 16, "width": 8}  # options that change how long a check takes and nothing else
+GENERATORS: list[tuple[str, dict[str, Any]]] = [
+    *(
+        (kind, {option: SMALL[option] for option in SMALL if option in registry.generators.schema(kind).model_fields})
+        for kind in registry.generators.kinds()
+    ),
+    ("gan", {"loss": "minimax", "critic_steps": 2, "hidden": 16, "average": 0.9}),
+    ("cgan", {"spectral": True, "average": 0.9}),
+    ("dcgan", {"width": 8, "spectral": True, "average": 0.9}),
+    ("wgan_gp", {"hidden": 16, "spectral": True, "average": 0.9}),
+    ("cwgan_gp", {"hidden": 16, "layers": 1, "spectral": True, "average": 0.9}),
+    ("cvae", {"hidden": 16, "average": 0.9}),
+    ("geometric_copies", {"mirror": True}),
+]
+
+
+@pytest.mark.parametrize(("kind", "options"), GENERATORS, ids=name)
+def test_generators_conform(kind, options):
+    results = check_generator(registry.generators.get(kind), **options)
+    passed = {result.name for result in results if result.outcome == "passed"}
+    assert {"makes_what_is_wanted", "repeats_by_seed", "state_is_whole", "heeds_classes"} <= passed
+    trained = not registry.generators.get(kind).keeps_records
+    assert ({"gradients_stay_home", "learns"} <= passed) is trained
+    assert not [result for result in results if result.outcome == "exempt"]
 
 
 @pytest.mark.slow

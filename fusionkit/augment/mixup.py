@@ -57,13 +57,15 @@ def mix(inputs: Mapping[str, Level], alpha: float, generator: torch.Generator, *
     return Mixture({name: _mix(level, partner, share, larger) for name, level in inputs.items()}, partner, share)
 
 
-def symmetric_beta(alpha: float, like: Tensor, generator: torch.Generator) -> Float[Tensor, ""]:
-    r"""One number from Beta(alpha, alpha), of any alpha above 0, from two uniform ones.
+def symmetric_beta(
+    alpha: float, like: Tensor, generator: torch.Generator, shape: tuple[int, ...] = ()
+) -> Float[Tensor, "*shape"]:
+    r"""Numbers from Beta(alpha, alpha), of any alpha above 0, each from two uniform ones; one where no shape is wanted.
 
     Reference:
         Devroye, Random variate generation in one line of code, Winter Simulation Conference 1996.
     """
-    draw = uniform((2,), like, generator)
+    draw = uniform((2, *shape), like, generator)
     side = torch.cos(2 * math.pi * draw[1])
     odds = draw[0] ** (-1 / alpha) - 1
     return 0.5 + 0.5 * side.sign() / torch.sqrt(1 + 1 / (odds * side.square()))

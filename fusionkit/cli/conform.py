@@ -7,7 +7,7 @@ import typer
 if TYPE_CHECKING:
     from fusionkit.testing import CheckResult
 
-FAMILIES = ("fusion", "encoders", "losses", "modalities", "objectives")
+FAMILIES = ("fusion", "encoders", "losses", "modalities", "objectives", "generators")
 LIBRARIES = {"encoders.braindecode": "braindecode"}  # components that need a library of an extra
 
 

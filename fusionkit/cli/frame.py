@@ -33,6 +33,7 @@ VERBS = {
     "data": "Inspect, ingest and split data.",
     "init": "Write a recipe for a table of files.",
     "suggest": "Choose a fusion graph from the data.",
+    "augment": "Measure what generated records bring.",
 }
 """Every verb and its line in the help; each file's docstring says more."""
 

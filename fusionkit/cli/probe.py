@@ -57,7 +57,7 @@ def probe(
 
     from fusionkit.cli.output import console, print_json
     from fusionkit.cli.progress import watch
-    from fusionkit.cli.tables import print_gains
+    from fusionkit.cli.tables import print_gains_over_seeds
     from fusionkit.evaluation.probing import SHARES
     from fusionkit.evaluation.probing import probe as measure
     from fusionkit.evaluation.repeated import check_repetitions, gains
@@ -81,7 +81,7 @@ def probe(
     gained = gains(found) if len(found) > 1 else []
     if not as_json:
         if gained:
-            print_gains(screen, gained, found[0].weights, [run.recipe.seed for run in opened])
+            print_gains_over_seeds(screen, gained, found[0].weights, [run.recipe.seed for run in opened])
         return
     if len(found) == 1:
         print_json(found[0].as_dict())

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from fusionkit.compare.gains import Found, called, judged_by, say, warnings
+from fusionkit.compare.scores import NONE
 from fusionkit.evaluation.intervals import Interval
 from fusionkit.evaluation.probing import Probed
 from fusionkit.evaluation.repeated import Gained
@@ -57,7 +59,7 @@ def print_probe(screen: Console, probed: Probed) -> None:
     screen.print(table)
 
 
-def print_gains(screen: Console, gained: Sequence[Gained], weights: str, seeds: Sequence[int]) -> None:
+def print_gains_over_seeds(screen: Console, gained: Sequence[Gained], weights: str, seeds: Sequence[int]) -> None:
     """Every measure's mean over runs of several seeds, and what was gained."""
     said = f"seeds {', '.join(map(str, seeds))}: means, and the gain with 95 % over seeds (paired, Student's t)"
     table = Table(title=said, title_justify="left")
@@ -79,6 +81,30 @@ def print_measures(screen: Console, folds: Mapping[int, Mapping[str, Mapping[str
         for name, found in sensors.items():
             table.add_row(str(fold), name, *(f"{value:.3f}" for value in found.values()))
     screen.print(table)
+
+
+def print_gains(screen: Console, found: Sequence[Found]) -> None:
+    """Every strategy at the recipe's amount, a table a sensor; then what that means, and what validation chooses."""
+    for one in found:
+        unit = one.metric.replace("_", " ")
+        title = f"{one.sensor}: {unit} of real test records, records appended {one.add:g} times"
+        table = Table(
+            "judged by", "training records", unit, "gain [95 % over folds]", "", title=title, title_justify="left"
+        )
+        for line in one.compared:
+            if line.strategy == NONE or line.amount == one.add:
+                gain = line.gain
+                span = "" if gain.low != gain.low else f" [{gain.low:+.3f}, {gain.high:+.3f}]"
+                said = ("", "") if line.strategy == NONE else (f"{gain.value:+.3f}{span}", gain.finding)
+                table.add_row(judged_by(line.judge), called(line.strategy, one.kind), f"{line.score:.3f}", *said)
+        screen.print(table)
+        for sentence in [*one.sentences, *warnings(one.compared), *one.notes]:
+            screen.print(sentence)
+        for choice in one.chosen:
+            if choice.strategy == one.use:
+                what = f"{called(one.use, one.kind)} at the amount that each fold's validation chose"
+                sentence = f"{one.sensor}, {judged_by(choice.judge)}: {say(choice.gain, what, one.metric)}"
+                screen.print(f"{sentence}; over all folds validation likes {choice.amount:g} best.")
 
 
 def _said(interval: Interval) -> str:

@@ -259,6 +259,7 @@ losses = Registry("losses", "fusionkit.losses")
 balancing = Registry("balancing", "fusionkit.losses.balancing")
 surgery = Registry("surgery", "fusionkit.losses.balancing")
 augment = Registry("augment", "fusionkit.augment")
+generators = Registry("generators", "fusionkit.augment.generative")
 objectives = Registry("objectives", "fusionkit.pretraining")
 consistency = Registry("consistency", "fusionkit.pretraining.consistency")
 buffers = Registry("buffers", "fusionkit.pretraining.replay")
@@ -274,6 +275,7 @@ families: dict[str, Registry] = {
         balancing,
         surgery,
         augment,
+        generators,
         objectives,
         consistency,
         buffers,

@@ -1,8 +1,9 @@
 """Records to batches: everything on the device where it fits, else streamed from the maps; the same bits either way."""
 
+import copy
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,7 @@ from fusionkit.core.levels import Batch, Features, Window
 from fusionkit.core.modality import Array, Modality
 from fusionkit.data.alignment import Alignment
 from fusionkit.data.features import CachedFeatures, Windows
+from fusionkit.data.generated import Appended, Generated
 from fusionkit.data.normalisation import Statistics
 from fusionkit.data.study import Study
 
@@ -53,6 +55,8 @@ class Loader:
         device: where batches are wanted.
         resident: True holds all inputs on the device and gathers them there; False reads each batch from the maps,
             with constant memory; ``auto`` is True when all inputs fit into half of the device's free memory.
+        generated: records behind those of the study, in order: of n records the first of these is row n. They have
+            the labels that they bring, and are held in memory.
 
     Attributes:
         resident: what was chosen.
@@ -69,6 +73,7 @@ class Loader:
         targets: Mapping[str, Array],
         device: torch.device,
         resident: Literal["auto"] | bool = "auto",
+        generated: Sequence[Generated] = (),
     ) -> None:
         count = len(study.records)
         for name, values in targets.items():
@@ -81,6 +86,7 @@ class Loader:
             columns[name] = make(name, study, given, device)
         self.nbytes = sum(column.nbytes for column in columns.values())
         self.chunk = max(1, min(CHUNK_RECORDS, BATCH_BYTES * count // max(1, self.nbytes)))
+        self.nbytes += sum(made.values.nbytes for made in generated)
         self.resident = self.nbytes <= free_memory(device) // 2 if resident == "auto" else resident
         self._inputs: dict[str, Callable[[Rows], Features | Window]] = {
             name: column.hold() if self.resident else column.read for name, column in columns.items()
@@ -88,6 +94,15 @@ class Loader:
         self._targets = {
             name: torch.from_numpy(np.array(values, np.float32)).to(device) for name, values in targets.items()
         }
+        self._real: Loader | None = None
+        if generated:
+            self._real = copy.copy(self)
+            self._append(generated, count)
+
+    @property
+    def real(self) -> "Loader":
+        """Loads records of the study alone, from the same memory; it knows no other row."""
+        return self if self._real is None else self._real
 
     def batch(self, rows: Rows | Int[np.ndarray, " batch"]) -> Batch:
         """Some records, in the order of ``rows``.
@@ -103,6 +118,28 @@ class Loader:
             {name: values.index_select(0, rows) for name, values in self._targets.items()},
             rows,
         )
+
+    def _append(self, generated: Sequence[Generated], count: int) -> None:
+        """Put generated records behind those of the study."""
+        held, first = self.device if self.resident else torch.device("cpu"), count
+        own: dict[str, tuple[int, Generated | None]] = {}
+        for made in generated:
+            own[made.sensor] = first, made
+            first += len(made)
+        self._inputs = {
+            name: Appended(read, count, *own.get(name, (0, None)), held) for name, read in self._inputs.items()
+        }
+        self._targets = {
+            name: torch.cat([values, *(_targets(made, name, values) for made in generated)])
+            for name, values in self._targets.items()
+        }
+
+
+def _targets(made: Generated, task: str, like: Tensor) -> Tensor:
+    """Labels of generated records, NaN where they have none of this task."""
+    if task in made.targets:
+        return torch.from_numpy(np.array(made.targets[task], np.float32)).to(like)
+    return torch.full((len(made), *like.shape[1:]), math.nan).to(like)
 
 
 class _FeatureColumn:

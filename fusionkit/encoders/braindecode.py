@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import matplotlib
 import torch
 from jaxtyping import Float
 from pydantic import Field
@@ -32,7 +33,8 @@ def load_models() -> Mapping[str, type[nn.Module]]:
         load_torchaudio()  # beside a torch that it does not fit, it would keep braindecode from loading
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what braindecode imports
-            library = importlib.import_module("braindecode.models")
+            with matplotlib.rc_context():  # what it imports sets fonts for all pictures
+                library = importlib.import_module("braindecode.models")
     except ImportError as error:
         raise ConfigError(
             f"kind: braindecode must have the library braindecode (pip install 'fusionkit-torch[eeg]'), but {error}"

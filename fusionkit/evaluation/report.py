@@ -14,6 +14,7 @@ from fusionkit.data.splits import Split
 from fusionkit.data.study import Study
 from fusionkit.evaluation import html, plots
 from fusionkit.evaluation.describe import describe_model
+from fusionkit.evaluation.generation.report import generated_parts
 from fusionkit.evaluation.pictures import Signals, class_pictures
 from fusionkit.evaluation.pretraining import pretraining_parts
 from fusionkit.evaluation.summary import Summary, TaskSummary
@@ -60,6 +61,7 @@ def build_report(run: Run, summary: Summary) -> str:
             "<h2>Training</h2>",
             _training(run, summary, facts),
             *pretraining_parts(run),
+            *generated_parts(run, study, split),
             *_sensors(run, trained, study, summary),
             "<h2>Split</h2>",
             _split(split, summary, study),

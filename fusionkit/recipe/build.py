@@ -17,7 +17,7 @@ from fusionkit.fusion.model import FusionModel
 from fusionkit.fusion.operation import IntermediateFusion, LateFusion
 from fusionkit.heads.gate import TaskHeads
 from fusionkit.heads.task import Task
-from fusionkit.recipe.sections import Choice, Recipe
+from fusionkit.recipe.sections import Choice, GeneratorEntry, Recipe
 
 
 def build_modalities(recipe: Recipe) -> dict[str, Modality]:
@@ -74,7 +74,7 @@ def needs_window(recipe: Recipe, name: str) -> bool:
         return True
     if recipe.train.sensor_corruption and len(recipe.graph.modalities) > 1:
         return True
-    return any(registry.augment.get(entry.kind).level == "window" for entry in recipe.augment.get(name, ()))
+    return any(registry.augment.get(entry.kind).level == "window" for entry in recipe.changes(name))
 
 
 def window_shape(modality: Modality, stored: Stored) -> WindowShape:
@@ -191,6 +191,8 @@ def _build_augmentations(
 ) -> list[Augmentation]:
     made: list[Augmentation] = []
     for place, entry in enumerate(entries):
+        if isinstance(entry, GeneratorEntry):
+            continue
         with located(f"augment.{name}.{place}"):
             made.append(registry.augment.build(entry.kind, entry.options))
             made[-1].bind(stored)

@@ -11,6 +11,7 @@ from fusionkit.recipe.yaml import read_text, scalar
 SELECTIONS = {"modalities": "sensor", "tasks": "task"}
 """Sections from which ``section=name``, ``section=name,name`` or ``section=[name, name]`` picks entries."""
 
+GENERATOR = frozenset({"add", "use", "keep", "task", "epochs", "batch"})
 _KEPT: dict[tuple[str, ...], frozenset[str]] = {
     ("data",): frozenset({"split", "unlabelled", "allow_leakage", "cache", "resident"}),
     ("data", "unlabelled"): frozenset({"transductive"}),
@@ -18,6 +19,8 @@ _KEPT: dict[tuple[str, ...], frozenset[str]] = {
     ("modalities", "*"): frozenset({"column", "start", "stop", "encoder", "align", "smooth", "normalise"}),
     ("tasks", "*"): frozenset({"column", "from", "weight"}),
     ("fusion",): frozenset({"dim"}),
+    ("augment", "*"): GENERATOR,
+    ("augment", "*", "*"): GENERATOR,
     ("fusion", "graph", "*"): frozenset({"inputs"}),
 }
 

@@ -12,6 +12,7 @@ from fusionkit.core import registry
 from fusionkit.core.errors import ConfigError, UnknownNameError, did_you_mean
 from fusionkit.core.registry import Registry, import_plugin, option_problems
 from fusionkit.fusion.graph import Graph, GraphError, parse_graph
+from fusionkit.heads.single_label import SingleLabelTask
 from fusionkit.recipe.build import encoded
 from fusionkit.recipe.catalogue import load_sensors
 from fusionkit.recipe.problem import Key, Places, dotted
@@ -22,8 +23,10 @@ from fusionkit.recipe.sections import (
     ChoiceType,
     DataSection,
     ExportSection,
+    GeneratorEntry,
     HeadsSection,
     InitSection,
+    KeepSection,
     ModalityEntry,
     ObjectiveEntry,
     Recipe,
@@ -116,7 +119,7 @@ class Reader:
         parts["tasks"] = {key: self.task(key, raw) for key, raw in self.entries("tasks", "task").items()}
         parts["fusion"] = self.mapping(data.get("fusion"), ("fusion",))
         parts["graph"] = self.graph(parts["fusion"], list(parts["modalities"]))
-        parts["augment"] = self.augment(list(parts["modalities"]))
+        parts["augment"] = self.augment(list(parts["modalities"]), parts["tasks"])
         parts["heads"] = self.model(HeadsSection, data.get("heads"), ("heads",))
         parts["pretrain"] = self.pretrain(data.get("pretrain"), parts["graph"], list(parts["modalities"]))
         parts["init"] = self.init(data.get("init"), bool(data.get("pretrain")), parts["graph"])
@@ -322,8 +325,9 @@ class Reader:
                     self.problem((*place, name), f"this name belongs to torch, choose another than {name!r}")
         if "fused" in sensors:  # the run's folders are called after sensors and the whole
             self.problem(("modalities", "fused"), "this name belongs to the whole model, choose another than 'fused'")
-        if "pretrained" in sensors:
-            self.problem(("modalities", "pretrained"), "this name belongs to a folder of runs, choose another")
+        for name in ("pretrained", "generated"):
+            if name in sensors:
+                self.problem(("modalities", name), "this name belongs to a folder of runs, choose another")
         if "all" in sensors:  # results are kept by the sensor that was unplugged, and for all of them
             self.problem(("modalities", "all"), "this name belongs to all sensors together, choose another than 'all'")
         tasks = self.data.get("tasks")
@@ -352,21 +356,56 @@ class Reader:
                 self.problem(("fusion", "graph", node.name) if "graph" in section else ("fusion",), str(error))
         return graph
 
-    def augment(self, sensors: list[str]) -> dict[str, tuple[Choice, ...]]:
-        """Augmentations by sensor."""
+    def augment(self, sensors: list[str], tasks: Mapping[str, TaskEntry | None]) -> dict[str, tuple[Choice, ...]]:
+        """Augmentations by sensor; a mapping is one of them."""
         chosen: dict[str, tuple[Choice, ...]] = {}
         for name, entries in self.mapping(self.data.get("augment"), ("augment",)).items():
             key: Key = ("augment", name)
             if name not in sensors:
                 self.problem(key, f"no sensor named {name!r}{did_you_mean(name, sensors)}; known: {sorted(sensors)}")
-            if not isinstance(entries, list):
+            if not isinstance(entries, dict | list):
                 self.problem(key, f"must be a list of augmentations, but got {_short(entries)}")
                 continue
-            if any(isinstance(raw, dict) and raw.get("kind") not in registry.augment.kinds() for raw in entries):
+            keys: list[Key] = [key] if isinstance(entries, dict) else [(*key, n) for n in range(len(entries))]
+            entries = [entries] if isinstance(entries, dict) else entries
+            known = {*registry.augment.kinds(), *registry.generators.kinds()}
+            if any(isinstance(raw, dict) and raw.get("kind") not in known for raw in entries):
                 load_sensors()  # one that the recipe does not use may bring it
-            found = [self.choice(Choice, registry.augment, raw, (*key, index)) for index, raw in enumerate(entries)]
+            found = [self.augmentation(raw, place, tasks) for raw, place in zip(entries, keys, strict=True)]
             chosen[name] = tuple(choice for choice in found if choice is not None)
+            if sum(isinstance(choice, GeneratorEntry) for choice in chosen[name]) > 1:
+                self.problem(key, "a sensor may have one generator, but here are more")
         return chosen
+
+    def augmentation(self, raw: Any, key: Key, tasks: Mapping[str, TaskEntry | None]) -> Choice | None:
+        """One augmentation, of batches or of the records themselves."""
+        kind = raw.get("kind") if isinstance(raw, dict) else None
+        generators, both = registry.generators.kinds(), [*registry.augment.kinds(), *registry.generators.kinds()]
+        if not isinstance(kind, str) or kind in registry.augment.kinds():
+            return self.choice(Choice, registry.augment, raw, key)
+        if kind not in generators:
+            if kind == OPEN:
+                self.must_give([(*key, "kind")])
+            else:
+                self.problem((*key, "kind"), str(UnknownNameError("augment component", kind, both)))
+            return None
+        entry = self.choice(GeneratorEntry, registry.generators, raw, key)
+        if entry is None:
+            return None
+        if entry.use == "full" and entry.keep is not None:
+            self.problem((*key, "keep"), "chooses records for use=selective, but use is full")
+        if entry.use == "selective" and entry.keep is None:
+            entry = entry.model_copy(update={"keep": KeepSection.model_validate({})})
+        classed = [task for task, asked in tasks.items() if asked is not None and _has_classes(asked)]
+        if entry.task is not None and entry.task not in classed:
+            near = did_you_mean(entry.task, classed)
+            self.problem(
+                (*key, "task"), f"no task with one class a record named {entry.task!r}{near}; known: {classed}"
+            )
+        if entry.task is None and len(classed) != 1:
+            what = f"one of {classed}" if classed else "but no task has one class a record"
+            self.problem((*key, "task"), f"must be given, {what}")
+        return entry if entry.task is not None or not classed else entry.model_copy(update={"task": classed[0]})
 
     def pretrain(self, raw: Any, graph: Graph | None, sensors: list[str]) -> tuple[StageSection, ...]:
         """The stages of pretraining; a mapping is one of them."""
@@ -446,6 +485,11 @@ class _StageAlone(StageSection):
     """A stage without its objectives, which are read one by one."""
 
     objectives: tuple[ObjectiveEntry, ...] = ()
+
+
+def _has_classes(entry: TaskEntry) -> bool:
+    """Whether a record has one class of a task."""
+    return issubclass(registry.heads.get(entry.kind), SingleLabelTask)
 
 
 def _short(value: Any) -> str:

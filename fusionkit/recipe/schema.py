@@ -13,6 +13,7 @@ from fusionkit.recipe.sections import (
     Choice,
     DataSection,
     ExportSection,
+    GeneratorEntry,
     HeadsSection,
     InitSection,
     ModalityEntry,
@@ -50,7 +51,12 @@ def recipe_schema() -> Schema:
     data = _choice(defs, "data", DataSection, registry.sources, {"unlabelled": beside})
     sensor = _choice(defs, "modalities", ModalityEntry, registry.modalities, {"encoder": encoder})
     task = _choice(defs, "tasks", TaskEntry, registry.heads)
-    augmentation = _choice(defs, "augment", Choice, registry.augment)
+    augmentation = {
+        "if": {"properties": {"kind": {"enum": registry.generators.kinds()}}, "required": ["kind"]},
+        "then": _choice(defs, "generators", GeneratorEntry, registry.generators),
+        "else": _choice(defs, "augment", Choice, registry.augment),
+    }
+    augmentations = {"if": {"type": "array"}, "then": {"items": augmentation}, "else": augmentation}
     node = _choice(defs, "nodes", Node, registry.fusion, early={"encoder": encoder})
     one_node = _choice(defs, "fusion", OneNode, registry.fusion, early={"encoder": encoder})
     train = _model(defs, "train", TrainSection)
@@ -77,7 +83,7 @@ def recipe_schema() -> Schema:
         "fusion": {"if": {"required": ["kind"]}, "then": one_node, "else": graph},
         "tasks": _entries(task),
         "heads": _model(defs, "heads", HeadsSection),
-        "augment": {"type": "object", "additionalProperties": {"type": "array", "items": augmentation}},
+        "augment": {"type": "object", "additionalProperties": augmentations},
         "pretrain": {"oneOf": [stage, {"type": "array", "items": stage}]},
         "init": _model(defs, "init", InitSection),
         "train": train,

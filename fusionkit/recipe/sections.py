@@ -136,6 +136,34 @@ class TaskEntry(Choice):
     weight: float = Field(1.0, ge=0, allow_inf_nan=False, description="share of its loss in the sum")
 
 
+class KeepSection(Section):
+    """Which candidates of a generator are appended: those of whose class a classifier is sure."""
+
+    by: Literal["classifier"] = Field(
+        "classifier", description="what judges: a classifier that is trained on the fold's real training records"
+    )
+    model: Literal["network", "svm"] = Field("network", description="that classifier")
+    min_confidence: float = Field(
+        0.9, ge=0, le=1, description="least probability of the wanted class, which must be the most probable one, too"
+    )
+    candidates: int = Field(10, ge=1, description="candidates at most, as a multiple of the records wanted of a class")
+
+
+class GeneratorEntry(Choice):
+    """A generative augmenter: it learns the training records of every fold, and new ones are appended to them."""
+
+    add: float = Field(
+        1.0, ge=0, allow_inf_nan=False, description="generated records for a labelled training record; 0 makes none"
+    )
+    use: Literal["full", "selective"] = Field(
+        "full", description="append all that is made, or only what a classifier is sure of"
+    )
+    keep: KeepSection | None = Field(None, description="how selective use chooses")
+    task: str | None = Field(None, description="whose classes are wanted (default: the only task that has classes)")
+    epochs: int = Field(200, ge=1, description="passes of every player over the training records")
+    batch: int = Field(128, ge=1, description="records in a step")
+
+
 class AdversarySection(Section):
     """A head that the trunk learns to deceive about the subject."""
 
@@ -332,7 +360,7 @@ class Recipe:
 
     Attributes:
         fusion: the section as it was read; ``graph`` is what it means.
-        augment: augmentations by sensor, in order.
+        augment: augmentations by sensor, in order; at most one of a sensor's is a generator.
         pretrain: stages, in order; none where encoders begin with random weights or those of another run.
         expect: scores that a slow test holds the recipe to, by task.
         file: how the recipe was called when it was read; not part of what it says, nor is
@@ -357,6 +385,16 @@ class Recipe:
     expect: Mapping[str, Any]
     file: str = field(default="", compare=False)
     open: tuple[str, ...] = field(default=(), compare=False)
+
+    def changes(self, sensor: str) -> tuple[Choice, ...]:
+        """What changes a sensor's batches in training: its augmentations but the generator."""
+        return tuple(entry for entry in self.augment.get(sensor, ()) if not isinstance(entry, GeneratorEntry))
+
+    @property
+    def generators(self) -> dict[str, GeneratorEntry]:
+        """The generator of every sensor that has one."""
+        found = {name: [e for e in entries if isinstance(e, GeneratorEntry)] for name, entries in self.augment.items()}
+        return {name: entries[0] for name, entries in found.items() if entries}
 
     def resolved(self) -> dict[str, Any]:
         """Plain data with every default written out: what a run saves and `fusionkit show` prints.

@@ -12,6 +12,7 @@ from fusionkit.testing.suite import CHECKS as CHECKS
 from fusionkit.testing.suite import check_component as check_component
 from fusionkit.testing.suite import check_encoder as check_encoder
 from fusionkit.testing.suite import check_fusion as check_fusion
+from fusionkit.testing.suite import check_generator as check_generator
 from fusionkit.testing.suite import check_loss as check_loss
 from fusionkit.testing.suite import check_modality as check_modality
 from fusionkit.testing.suite import check_objective as check_objective

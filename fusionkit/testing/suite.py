@@ -6,13 +6,14 @@ from typing import Any
 
 from torch import nn
 
+from fusionkit.augment.generative.generator import GenerativeAugmenter
 from fusionkit.core.errors import ConfigError
 from fusionkit.core.modality import Modality
 from fusionkit.encoders.encoder import Encoder
 from fusionkit.fusion.operation import FusionOperation
 from fusionkit.losses.loss import Loss
 from fusionkit.pretraining.objective import PretrainingObjective
-from fusionkit.testing import exported, gradients, losses, masking, objectives, rows, sensors, state
+from fusionkit.testing import exported, generators, gradients, losses, masking, objectives, rows, sensors, state
 from fusionkit.testing.case import Case
 from fusionkit.testing.cases import sort_cases
 from fusionkit.testing.result import CheckFailed, CheckResult, ConformanceError, IdleParameters, NotApplicable
@@ -146,6 +147,25 @@ def check_objective(cls: type[PretrainingObjective], *, export: bool = False, **
     return _finish(_name(cls), results)
 
 
+def check_generator(cls: type[GenerativeAugmenter], *, export: bool = False, **options: Any) -> list[CheckResult]:
+    """Check a generative augmenter over made features, series, sound and images: what it trains, and what it makes.
+
+    Args:
+        cls: the augmenter.
+        export: without effect; what it makes is for training alone.
+        options: its keyword-only options.
+
+    Raises:
+        ConformanceError: a check fails.
+        ConfigError: an option is wrong, or it makes none of the made records.
+    """
+    cases, refused = generators.generator_cases(cls, options)
+    results = [CheckResult("inputs", "skipped", f"refused: {why}", label) for label, why in refused.items()]
+    for case in cases:
+        results += _run(generators.CHECKS, case, fresh=True)
+    return _finish(_name(cls), results)
+
+
 def check_component(cls: type, *, export: bool = False, **options: Any) -> list[CheckResult]:
     """Check a component by the suite of its family.
 
@@ -167,6 +187,7 @@ SUITES: dict[type, Callable[..., list[CheckResult]]] = {
     Loss: check_loss,
     Modality: check_modality,
     PretrainingObjective: check_objective,
+    GenerativeAugmenter: check_generator,
 }
 
 
@@ -199,7 +220,7 @@ def _run(checks: Mapping[Any, tuple[str, ...]], case: Any, fresh: bool = False) 
     results: list[CheckResult] = []
     shared: list[Any] = []
     bad: dict[str, str] = {}  # what failed or could not be checked, and the failure behind it
-    known = (*CHECKS, *EXPORTED, *LOSS, *sensors.CHECKS, *objectives.CHECKS)
+    known = (*CHECKS, *EXPORTED, *LOSS, *sensors.CHECKS, *objectives.CHECKS, *generators.CHECKS)
     unknown = sorted(set(case.exempt) - {check.__name__ for check in known})
     if unknown:
         results.append(

@@ -1,7 +1,7 @@
 """Train one model on some records, as a recipe says."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ import torch
 from fusionkit.core import registry
 from fusionkit.core.errors import DataError
 from fusionkit.core.modality import Array, Modality
+from fusionkit.data.generated import Generated
 from fusionkit.data.loading import Loader
 from fusionkit.data.unlabelled import apart_from
 from fusionkit.fusion.model import FusionModel
@@ -52,6 +53,8 @@ class Job:
         seed: of weights and order.
         start: encoders that were trained before; None where all begin with random weights.
         unlabelled: rows of ``data.unlabelled`` that train beside; no step is made for them alone.
+        generated: records that a generator made of the training records. Steps of training see them; nothing that is fitted,
+            validated or tested does.
     """
 
     recipe: Recipe
@@ -65,6 +68,7 @@ class Job:
     seed: int
     start: Start | None = None
     unlabelled: Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    generated: Sequence[Generated] = ()
 
     @property
     def seen(self) -> Array:
@@ -77,6 +81,18 @@ class Job:
         beside = apart_from(self.unlabelled, self.recipe.data.split, records, train, part)
         return replace(self, train=train, unlabelled=beside)
 
+    @property
+    def generated_rows(self) -> dict[str, Array]:
+        """Rows of generated records, behind those of the study, by the task that they have a label of."""
+        first = len(self.material.study.records)
+        found: dict[str, Array] = {}
+        for made in self.generated:
+            rows = np.arange(first, first + len(made), dtype=np.int64)
+            for task in made.targets:
+                found[task] = np.concatenate([found.get(task, rows[:0]), rows])
+            first += len(made)
+        return found
+
 
 def train_model(
     job: Job,
@@ -85,7 +101,8 @@ def train_model(
     stop: StopRequest | None = None,
     prepare: Callable[[FusionModel], None] = lambda model: None,
 ) -> tuple[FusionModel, Loader, int]:
-    """Train a model, from its last checkpoint if there is one; at its best epoch, with a loader and that epoch's number.
+    """Train a model, from its last checkpoint if there is one; at its best epoch, with a loader of real records and that
+    epoch's number.
 
     Args:
         job: what to train on.
@@ -102,11 +119,12 @@ def train_model(
     part = _blending_part(job, model)
     if model.blended is not None and model.blended[1].online:
         job = job.without(part)
-    targets, steps = dict(job.targets), max(1, math.ceil(len(job.train) / settings.batch))
+    targets, steps = dict(job.targets), _steps(job)
     adversary = None
     if recipe.heads.adversary is not None:
         targets[SUBJECT], adversary = _adversary(job, model, steps, recipe.heads.adversary)
-    loader = material.loader(recipe, job.modalities, targets)
+    whole = material.loader(recipe, job.modalities, targets, job.generated)
+    loader = whole.real
     if not (job.folder / "last.safetensors").exists():
         chunks = torch.split(torch.from_numpy(job.seen), loader.chunk)
         generator = torch.Generator().manual_seed(derive_seed("fit", job.seed))
@@ -124,7 +142,8 @@ def train_model(
         consistency=_consistency(job, model, steps),
         held=held,
     ).to(material.device)
-    named = partial(name_rows, material.study.records)
+    made = [name for one in job.generated for name in one.ids]
+    named = partial(name_rows, material.study.records, generated=made)
     validate = None
     if len(job.validation):
         validate = Validation(objective, loader, job.validation, targets, settings.monitor, named)
@@ -156,8 +175,8 @@ def train_model(
         )
     engine = Engine(
         objective,
-        loader.batch,
-        torch.from_numpy(job.train),
+        whole.batch,
+        torch.from_numpy(np.concatenate([job.train, *job.generated_rows.values()])),
         training,
         seed=job.seed,
         device=material.device,
@@ -174,6 +193,26 @@ def train_model(
     engine.run()
     engine.load_best()
     return model, loader, engine.best_epoch
+
+
+def _steps(job: Job) -> int:
+    """Steps of an epoch: all training records once, generated ones too.
+
+    Where steps are made of labelled records beside others, these give the number as they do without generated ones, unless
+    labelled and generated ones need more.
+    """
+    rows, made = len(job.train), sum(map(len, job.generated))
+    if made and _semi_supervised(job):
+        known = labelled_rows({name: job.targets[name] for name in job.tasks}, job.train)
+        rows = max(rows, int(known.sum()) + made)
+    else:
+        rows += made
+    return max(1, math.ceil(rows / job.recipe.train.batch))
+
+
+def _semi_supervised(job: Job) -> bool:
+    settings = job.recipe.train
+    return settings.task_mode != "random" and (bool(settings.consistency) or job.recipe.data.labels is not None)
 
 
 def _blending_part(job: Job, model: FusionModel) -> Array:
@@ -217,9 +256,9 @@ def _consistency(job: Job, model: FusionModel, steps: int) -> list[Consistency]:
 def _plan(job: Job, steps: int) -> Plan | None:
     """One random task a step, or labelled records beside others, where the recipe wants that."""
     settings = job.recipe.train
-    if settings.task_mode != "random" and (settings.consistency or job.recipe.data.labels is not None):
+    if _semi_supervised(job):
         known = labelled_rows({name: job.targets[name] for name in job.tasks}, job.train)
-        marked = torch.from_numpy(job.train[known])
+        marked = torch.from_numpy(np.concatenate([job.train[known], *job.generated_rows.values()]))
         other = torch.from_numpy(np.concatenate([job.train[~known], job.unlabelled]))
         ratio = max((entry.options["ratio"] for entry in settings.consistency), default=0)
         return SemiSupervisedPlan(marked, other, settings.batch, ratio, steps, job.seed)
@@ -228,7 +267,8 @@ def _plan(job: Job, steps: int) -> Plan | None:
     labelled = {}
     for name in job.tasks:
         missing = np.isnan(job.targets[name][job.train]).reshape(len(job.train), -1).any(1)
-        labelled[name] = torch.from_numpy(job.train[~missing])
+        made = job.generated_rows.get(name, job.train[:0])
+        labelled[name] = torch.from_numpy(np.concatenate([job.train[~missing], made]))
     return RandomTaskPlan(labelled, job.recipe.train.batch, steps, job.seed, job.recipe.train.task_power)
 
 

@@ -1,6 +1,7 @@
 """Train one arm on one fold and keep what it answers."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from fusionkit.core.errors import DataError, located
 from fusionkit.core.modality import Array, Modality
+from fusionkit.data.generated import Generated
 from fusionkit.data.splits import Fold
 from fusionkit.evaluation.predict import predict
 from fusionkit.training.arm import Arm
@@ -52,6 +54,7 @@ def train_fold(
     folder: Path,
     *,
     start: Start | None = None,
+    generated: Sequence[Generated] = (),
     listener: Listener | None = None,
     stop: StopRequest | None = None,
 ) -> FoldResult:
@@ -64,6 +67,7 @@ def train_fold(
         number: the fold's number, part of every seed.
         folder: where checkpoints, fitted files and predictions go.
         start: encoders that were trained before.
+        generated: records of any sensors, made of the fold's training records; the arm learns from those of its own sensors.
         listener: hears of every epoch.
         stop: a request to save and leave.
     """
@@ -81,7 +85,8 @@ def train_fold(
             task.fit(targets[name][fold.train], name)
     held_out = fold.validation[~material.excluded[fold.validation]]
     beside = fold.unlabelled if recipe.train.consistency else fold.unlabelled[:0]  # which alone learns from them
-    job = Job(recipe, material, {}, tasks, targets, fold.train, held_out, folder, seed, start, beside)
+    own = [made for made in generated if made.sensor in recipe.modalities]
+    job = Job(recipe, material, {}, tasks, targets, fold.train, held_out, folder, seed, start, beside, own)
     job = replace(job, modalities=_fit_modalities(job))
     listener = listener or Listener()
     model, loader, best_epoch = train_model(

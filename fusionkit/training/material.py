@@ -16,6 +16,7 @@ from fusionkit.data import features as feature_cache
 from fusionkit.data import normalisation
 from fusionkit.data.alignment import Alignment, fit_alignment
 from fusionkit.data.features import CachedFeatures
+from fusionkit.data.generated import Generated
 from fusionkit.data.ingest import ingest, open_or_ingest
 from fusionkit.data.loading import Loader, LoaderInput
 from fusionkit.data.normalisation import Statistics
@@ -212,17 +213,30 @@ class Material:
             modality.fit(stored, np.random.default_rng(derive_seed("fit", name, seed)))
         return modalities
 
-    def loader(self, recipe: Recipe, modalities: Mapping[str, Modality], targets: Mapping[str, Array]) -> Loader:
-        """Load batches for an arm: features where they are enough, raw windows where an encoder needs them."""
+    def input(self, name: str, modality: Modality, *, windowed: bool) -> LoaderInput:
+        """Where a sensor is loaded from: its features, or its raw windows."""
+        statistics = self._statistics.get(name)
+        if windowed:
+            return LoaderInput(modality, statistics, alignment=self._alignment.get(name))
+        return LoaderInput(self.features(name, modality), statistics)
+
+    def loader(
+        self,
+        recipe: Recipe,
+        modalities: Mapping[str, Modality],
+        targets: Mapping[str, Array],
+        generated: Sequence[Generated] = (),
+    ) -> Loader:
+        """Load batches for an arm: features where they are enough, raw windows where an encoder needs them.
+
+        Generated windows make a sensor's own be loaded as windows, too.
+        """
+        made = {one.sensor for one in generated if one.level == "window"}
         inputs: dict[str, LoaderInput] = {}
         for name in recipe.graph.modalities:
-            modality, statistics = modalities[name], self._statistics.get(name)
-            windowed = modality.fitted or needs_window(recipe, name)
-            if windowed or name not in needs_features(recipe):
-                inputs[name] = LoaderInput(modality, statistics, alignment=self._alignment.get(name))
-            else:
-                inputs[name] = LoaderInput(self.features(name, modality), statistics)
-        loader = Loader(self.study, inputs, targets, self.device, recipe.data.resident)
+            windowed = name in made or loads_windows(recipe, name, modalities[name])
+            inputs[name] = self.input(name, modalities[name], windowed=windowed)
+        loader = Loader(self.study, inputs, targets, self.device, recipe.data.resident, generated)
         filtered = [
             n
             for n, given in inputs.items()
@@ -234,6 +248,11 @@ class Material:
                 f"take them in any order; give data.resident=true, or no augmentation and encoder that takes windows"
             )
         return loader
+
+
+def loads_windows(recipe: Recipe, name: str, modality: Modality) -> bool:
+    """Whether a sensor's raw windows are loaded for a model, not its features."""
+    return modality.fitted or needs_window(recipe, name) or name not in needs_features(recipe)
 
 
 def smoothed_together(recipe: Recipe, study: Study) -> dict[str, Array]:

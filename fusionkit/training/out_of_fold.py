@@ -104,7 +104,12 @@ def _decide(
     """Decisions of one inner training about its own part, by ``task|branch``, and ``seen|branch``."""
     folder = job.folder / f"inner-{number}"
     if not (folder / HELD_OUT).exists():
-        inner = replace(job.without(part), folder=folder, seed=derive_seed("inner", job.seed, number))
+        inner = replace(
+            job.without(part),
+            folder=folder,
+            seed=derive_seed("inner", job.seed, number),
+            generated=(),  # what made them has seen the part
+        )
         inner = replace(inner, modalities=fit_modalities(inner))
         model, loader, _ = train_model(inner, listener=_Steps(listener), stop=stop)
         answers = outputs(model, loader, part)

@@ -1,6 +1,6 @@
 """What is known of the records before any signal is read: the table, its split, the tasks and their targets."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
@@ -127,8 +127,14 @@ def check_labels(recipe: Recipe, records: Records, split: Split, folds: Iterable
     return label_notes(recipe, split, kept, kept)
 
 
-def name_rows(records: Records, rows: Tensor) -> str:
-    """Some rows by the names of their records, for messages; a step without new ones drew from a replay buffer."""
+def name_rows(records: Records, rows: Tensor, generated: Sequence[str] = ()) -> str:
+    """Some rows by the names of their records, for messages; a step without new ones drew from a replay buffer.
+
+    Generated records lie behind those of the study.
+    """
     if not len(rows):
         return "drawn from the buffer"
-    return ", ".join(records.id[row] for row in rows[:8].tolist()) + (", ..." if len(rows) > 8 else "")
+    names, count = records.id, len(records)
+    return ", ".join(names[row] if row < count else generated[row - count] for row in rows[:8].tolist()) + (
+        ", ..." if len(rows) > 8 else ""
+    )

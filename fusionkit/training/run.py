@@ -3,11 +3,9 @@
 import importlib.metadata
 import json
 import platform
-import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,13 +26,15 @@ from fusionkit.training.arm import arms
 from fusionkit.training.checkpoint import load_tensors, write_atomically
 from fusionkit.training.device import pick_device
 from fusionkit.training.fold import PREDICTIONS, FoldResult, load_result, train_fold
-from fusionkit.training.interruption import Interrupted, stop_on_signals
+from fusionkit.training.generating import generate_fold, notes_of_generators
+from fusionkit.training.interruption import stop_on_signals
 from fusionkit.training.listener import Listener
 from fusionkit.training.material import Material, open_study, smoothed_together
 from fusionkit.training.out_of_fold import notes_of_held_out
 from fusionkit.training.parallel import agree_on, is_leader, wait
 from fusionkit.training.records import add_unlabelled, check_labels, divide, notes_of_unlabelled, read_records
 from fusionkit.training.stage import notes_of_looks, pretrain_fold
+from fusionkit.training.stamped import no_empty_folder, stamped_folder
 from fusionkit.training.start import ENCODERS, PRETRAINED, notes_of, start_of
 
 PACKAGES = ("torch", "torchaudio", "numpy", "scipy", "mne", "onnxruntime", "scikit-learn", "tokenizers", "soundfile")
@@ -162,7 +162,7 @@ def _carry_out(recipe: Recipe, resume: bool, fold: int | None, listener: Listene
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
     began = time.monotonic()
-    with stop_on_signals() as stop, _no_empty_run(run, ours=leader and not resume):
+    with stop_on_signals() as stop, no_empty_folder(run.folder, ours=leader and not resume):
         if not leader:
             wait()  # the leader makes study, features and split; the others find them
         study = open_study(recipe, listener.prepare)
@@ -179,6 +179,7 @@ def _carry_out(recipe: Recipe, resume: bool, fold: int | None, listener: Listene
         notes = [*split.notes(study.records), *notes, *hidden, *notes_of_unlabelled(recipe, split, study)]
         notes += [*material.notes, *notes_of(recipe)]
         notes += [*notes_of_looks(recipe), *(notes_of_held_out(recipe) if trains else ())]
+        notes += notes_of_generators(recipe) if trains else []
         for note in notes:
             listener.say(f"note: {note}")
         if leader:
@@ -193,11 +194,22 @@ def _carry_out(recipe: Recipe, resume: bool, fold: int | None, listener: Listene
                     recipe, material, split, number, run.folder, start=start, listener=listener, stop=stop
                 )
                 start = replace(start, heads=heads)
+            made = []
+            if trains and recipe.generators:
+                made = generate_fold(recipe, material, split, number, run.folder, listener=listener, stop=stop)
             for arm in arms(recipe) if trains else ():
                 folder = run.arm_folder(number, arm.name)
                 listener.begin(arm.name, number, len(split.folds), recipe.train.epochs)
                 result = train_fold(
-                    arm, material, split.folds[number], number, folder, start=start, listener=listener, stop=stop
+                    arm,
+                    material,
+                    split.folds[number],
+                    number,
+                    folder,
+                    start=start,
+                    generated=made,
+                    listener=listener,
+                    stop=stop,
                 )
                 seconds[f"{number}/{arm.name}"] = result.seconds
                 listener.end(arm.name, number, result.seconds)
@@ -231,34 +243,12 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def _begin(recipe: Recipe) -> Run:
-    parent = Path(recipe.run.dir) / recipe.name
-    stamp = time.strftime("%Y%m%d-%H%M%S")
+    folder = stamped_folder(Path(recipe.run.dir) / recipe.name)
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        for attempt in range(100):
-            folder = parent / (stamp if attempt == 0 else f"{stamp}-{attempt}")
-            try:
-                folder.mkdir()
-                break
-            except FileExistsError:
-                continue
         write_atomically(folder / "recipe.yaml", dump_recipe(recipe).encode())
     except OSError as error:
-        raise ConfigError(f"run.dir: must be a folder to write to, but {parent}: {error.strerror}") from None
+        raise ConfigError(f"run.dir: must be a folder to write to, but {folder}: {error.strerror}") from None
     return Run(folder)
-
-
-@contextmanager
-def _no_empty_run(run: Run, ours: bool) -> Iterator[None]:
-    """Take the folder away again where an error came before the first checkpoint; a kill leaves it to be resumed."""
-    try:
-        yield
-    except Exception as error:
-        if ours and not isinstance(error, Interrupted) and not any(run.folder.rglob("*.safetensors")):
-            shutil.rmtree(run.folder, ignore_errors=True)
-            with suppress(OSError):
-                run.folder.parent.rmdir()  # only where no other run is in it
-        raise
 
 
 def _resume(recipe: Recipe) -> Run:

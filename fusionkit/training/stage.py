@@ -289,7 +289,7 @@ def notes_of_looks(recipe: Recipe) -> list[str]:
     """What a report must say of stages that compare two looks at a sensor which nothing makes differ."""
     notes = []
     for place, stage in enumerate(recipe.pretrain):
-        same = ", ".join(name for name in stage.encoders if not recipe.augment.get(name))
+        same = ", ".join(name for name in stage.encoders if not recipe.changes(name))
         kinds = [entry.kind for entry in stage.objectives if _compares(entry)]
         if same and kinds:
             what = f"{', '.join(dict.fromkeys(kinds))} compares two looks at {same}, but augment names none of these"

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fusionkit.augment.augmentation import WindowAugmentation, choose, normal, uniform
+from fusionkit.augment.pixels import move_pixels
 from fusionkit.core.levels import Window
 from fusionkit.core.registry import augment
 
@@ -42,16 +43,10 @@ class Shift(WindowAugmentation):
     def forward(self, stream: Window, generator: torch.Generator | None = None) -> Window:
         """Move one batch."""
         values = stream.values
-        batch, _, height, width = values.shape
+        batch = len(values)
         draw = torch.floor(uniform((2, batch), values, generator) * (2 * self.pixels + 1)) - self.pixels
-        move = draw.long() * choose(batch, self.probability, values, generator)
-        row = torch.arange(height, device=values.device) - move[0, :, None]  # where each pixel comes from
-        column = torch.arange(width, device=values.device) - move[1, :, None]
-        moved = values.gather(2, row.clamp(0, height - 1)[:, None, :, None].expand(values.shape))
-        moved = moved.gather(3, column.clamp(0, width - 1)[:, None, None, :].expand(values.shape))
-        if self.fill == "zero":
-            inside = ((row >= 0) & (row < height))[:, :, None] & ((column >= 0) & (column < width))[:, None, :]
-            moved = torch.where(inside[:, None], moved, torch.zeros_like(moved))
+        down, right = draw.long() * choose(batch, self.probability, values, generator)
+        moved = move_pixels(values, down, right, fill=self.fill)
         return stream._replace(values=moved)
 
 

@@ -130,8 +130,8 @@ def test_an_encoder_may_leave_its_kind_to_the_sensor(recipe_file):
          "known: ['kind', 'share']")),
         ("  eeg: [{kind: mask}]", "  egg: [{kind: mask}]", ("22: augment.egg: no sensor named 'egg'; "
          "did you mean 'eeg'?; known: ['ecg', 'eeg', 'voice']")),
-        ("  eeg: [{kind: mask}]", "  eeg: {kind: mask}", ("22: augment.eeg: must be a list of augmentations, but got "
-         "{'kind': 'mask'}")),
+        ("  eeg: [{kind: mask}]", "  eeg: mask", ("22: augment.eeg: must be a list of augmentations, but got "
+         "'mask'")),
         ("epochs: 5", "epochs: 0", "23: train.epochs: input should be greater than or equal to 1, got 0"),
         ("epochs: 5", "epoch: 5", "23: train.epoch: no such option; did you mean 'epochs'?; known: ["),
         ("epochs: 5", "device: gpu", "23: train.device: a device must be auto, cpu, mps, cuda or cuda:N, got 'gpu'"),

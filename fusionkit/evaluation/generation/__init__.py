@@ -1,0 +1,1 @@
+"""How good generated records are: distances to real ones, what classifiers make of them, and pictures."""
