@@ -23,6 +23,13 @@ def check(
     print(f"sensors: {', '.join(f'{name} ({entry.kind})' for name, entry in found.modalities.items())}")
     print(f"fusion: {', '.join(f'{node.name} ({node.kind}, {node.level})' for node in found.graph.nodes)}")
     print(f"tasks: {', '.join(f'{name} ({entry.kind})' for name, entry in found.tasks.items())}")
+    for name, entry in found.generators.items():
+        kept = (
+            ""
+            if entry.keep is None
+            else f", kept by a {entry.keep.model} that is sure by {entry.keep.min_confidence:g}"
+        )
+        print(f"augment.{name}: {entry.kind} appends {entry.add:g} records for a training record by {entry.task}{kept}")
     for place, stage in enumerate(found.pretrain):
         kinds = ", ".join(entry.kind for entry in stage.objectives)
         print(f"pretrain.{place}: {kinds} for {stage.epochs} epochs, encoders of {', '.join(stage.encoders)}")

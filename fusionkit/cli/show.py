@@ -40,6 +40,10 @@ def show(
     for place, stage in enumerate(read.pretrain):
         kinds = ", ".join(entry.kind for entry in stage.objectives)
         screen.print(f"before, pretrain.{place}: {kinds}, encoders of {', '.join(stage.encoders)}")
+    for name, entry in read.generators.items():
+        screen.print(
+            f"before, augment.{name}: {entry.kind} appends {entry.add:g} records for a training record by {entry.task}"
+        )
     for key in missing:
         screen.print(f"to give on the command line: {key}=VALUE (then shapes and parameters are shown too)")
     if notes:

@@ -77,3 +77,12 @@ def test_a_missing_file_is_one_line(recipe, capsys):
     assert capsys.readouterr().err == (
         "error: no.yaml: a recipe must be a file that can be read, but No such file or directory\n"
     )
+
+
+def test_what_a_generator_will_append_is_summed_up(recipe, capsys):
+    generator = "augment.eeg={kind: cwgan_gp, add: 2, use: selective}"
+    assert main(["check", recipe(TEXT), generator]) == 0
+    assert (
+        "augment.eeg: cwgan_gp appends 2 records for a training record by state, kept by a network that is sure by 0.9\n"
+        in capsys.readouterr().out
+    )

@@ -244,7 +244,7 @@ def centres():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "options", "epochs"),
-    [("cwgan_gp", {"learning_rate": 1e-3, "average": 0.99}, 150), ("cvae", {}, 100)],
+    [("cwgan_gp", {"learning_rate": 1e-3, "average": 0.99, "penalty": 0.1}, 150), ("cvae", {}, 100)],
 )
 def test_a_mixture_with_known_classes_is_learned(kind, options, epochs):
     """Of made records 95 % or more are of their class by the true rule, and the discrepancy falls tenfold in each."""

@@ -9,7 +9,7 @@ from fusionkit.core.registry import generators
 from .adversarial import AdversarialAugmenter
 from .contest import Game
 from .generator import Item
-from .networks import Average, CriticSteps, GameForm, Latent, LearningRate, Spectral, bounded
+from .networks import Average, CriticSteps, GameForm, Latent, LearningRate, Spectral, bounded, start
 
 
 @generators.register("cgan")
@@ -47,9 +47,11 @@ class CGAN(AdversarialAugmenter):
     ) -> None:
         def networks() -> tuple[nn.Module, nn.Module]:
             maker = _Joined(
-                nn.Sequential(nn.Linear(latent, 200), nn.ReLU()),
-                nn.Sequential(nn.Linear(item.classes, 1000), nn.ReLU()),
-                nn.Sequential(nn.Linear(1200, 1200), nn.ReLU(), nn.Linear(1200, item.width)),
+                nn.Sequential(start(nn.Linear(latent, 200), rectified=True), nn.ReLU()),
+                nn.Sequential(start(nn.Linear(item.classes, 1000), rectified=True), nn.ReLU()),
+                nn.Sequential(
+                    start(nn.Linear(1200, 1200), rectified=True), nn.ReLU(), start(nn.Linear(1200, item.width))
+                ),
             )
             judge = _Joined(
                 Maxout(item.width, 240, 5, spectral),

@@ -32,6 +32,16 @@ def test_the_layers_are_those_of_the_reconstruction():
     assert [part.negative_slope for part in leaky.layers if isinstance(part, nn.LeakyReLU)] == [0.2, 0.2]
 
 
+def test_a_generator_begins_with_records_as_spread_as_noise():
+    net = FullyConnected(128, 310, hidden=512, layers=3, activation="relu")
+    made = net(torch.randn(300, 128), torch.zeros(300, 0))
+    assert 0.5 < made.std(0).mean().item() < 1.4
+    assert not any(part.bias.any() for part in net.layers if isinstance(part, nn.Linear))
+    first, last = net.layers[0].weight, net.layers[-1].weight
+    assert first.var().item() == pytest.approx(2 / 128, rel=0.05)
+    assert last.var().item() == pytest.approx(2 / (512 + 310), rel=0.05)
+
+
 def test_records_are_made_flat_and_classes_stand_beside():
     net = FullyConnected(6 + 2, 3, hidden=4, layers=1, activation="relu")
     values, beside = torch.randn(5, 2, 3), torch.eye(2)[torch.tensor([0, 1, 1, 0, 1])]
