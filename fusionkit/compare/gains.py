@@ -106,11 +106,10 @@ class Found:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""
-        lists = {
-            name: [{**vars(one), "gain": {**vars(one.gain), "finding": one.gain.finding}} for one in values]
-            for name, values in (("compared", self.compared), ("chosen", self.chosen))
-        }
-        return {**vars(self), **lists, "notes": list(self.notes), "sentences": self.sentences}
+        compared = [{**vars(one), "gain": _plain(one.gain)} for one in self.compared]
+        chosen = [{**vars(one), "by_fold": list(one.by_fold), "gain": _plain(one.gain)} for one in self.chosen]
+        lists = {"compared": compared, "chosen": chosen, "notes": list(self.notes), "sentences": self.sentences}
+        return {**vars(self), **lists}
 
 
 def compare(scores: Sequence[Score], measure: Measure) -> list[Compared]:
@@ -181,6 +180,10 @@ def called(strategy: str, kind: str) -> str:
     return {NONE: "no augmentation", "noise_copies": "Gaussian noise", "geometric_copies": "geometric copies"}.get(
         strategy, strategy
     )
+
+
+def _plain(gain: Gain) -> dict[str, Any]:
+    return {**vars(gain), "each": list(gain.each), "finding": gain.finding}
 
 
 def _tables(scores: Sequence[Score], metric: str) -> dict[tuple[str, str, str, float], dict[Part, Array]]:
