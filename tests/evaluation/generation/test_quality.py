@@ -149,6 +149,21 @@ def test_a_constant_number_is_no_trouble() -> None:
     assert np.isfinite(found["pairs"]["made_training"]["wasserstein"])
 
 
+@pytest.mark.parametrize("alike", [("training",), ("made",), ("training", "held_out", "made")])
+def test_records_that_are_all_alike_are_judged(alike: tuple[str, ...]) -> None:
+    parts = {name: drawn(seed, 60) for seed, name in enumerate(("training", "held_out", "made"))}
+    for name in alike:
+        parts[name][0][:] = 1
+    found = judge(*parts["training"], *parts["held_out"], *parts["made"], 0)
+    assert np.isfinite(found["pairs"]["made_training"]["mmd"])
+    assert len(say(found, NAMES)) >= 3
+
+
+def test_records_of_one_class_are_judged() -> None:
+    parts = [(drawn(seed, 60)[0], np.zeros(60, np.int64)) for seed in range(3)]
+    assert judge(*parts[0], *parts[1], *parts[2], 0)["transfer"]["chance"] == 1
+
+
 def test_wide_records_are_seen_along_random_directions(monkeypatch: pytest.MonkeyPatch) -> None:
     narrow = judged(drawn(2, 600, shift=1.0))
     monkeypatch.setattr(module, "WIDEST", 5)

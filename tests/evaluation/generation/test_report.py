@@ -1,16 +1,18 @@
 """The section of a run's report, and what it reads of a fold."""
 
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fusionkit.data.splits import Split
 from fusionkit.data.study import Study
 from fusionkit.evaluation.generation import report
 from fusionkit.evaluation.generation.of_fold import FoldQuality, fold_samples
 from fusionkit.evaluation.generation.report import generated_parts
-from fusionkit.evaluation.report import build_report
+from fusionkit.evaluation.report import build_report, write_report
 from fusionkit.evaluation.summary import summarise
 from fusionkit.recipe.build import build_modalities
 from fusionkit.training.checkpoint import load_tensors, save_tensors
@@ -95,3 +97,28 @@ def test_a_run_without_generated_records_has_no_section(run, tmp_path):
     shutil.copytree(run.folder, tmp_path / "copy", ignore=shutil.ignore_patterns("generated"))
     with Study.open(run.study) as study:
         assert not generated_parts(Run(tmp_path / "copy"), study, Split.load(run.folder / "split.json", study.records))
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_chromium_shows_it_on_either_ground(run, tmp_path, theme):
+    path = write_report(run, summarise(run))
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert chromium, "chromium must be installed (Debian: apt-get install chromium)"
+    shot = tmp_path / "report.png"
+    drawn = subprocess.run(
+        [
+            *(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
+            *("--disable-background-networking", "--disable-component-update", "--disable-quic", "--hide-scrollbars"),
+            *("--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1100,3000"),
+            f"--blink-settings=preferredColorScheme={['dark', 'light'].index(theme)}",
+            *(f"--screenshot={shot}", path.as_uri()),
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert "CONSOLE" not in drawn.stderr
+    pixels = np.asarray(Image.open(shot).convert("L"))
+    ground = pixels[5, 5]
+    assert (ground < 40) if theme == "dark" else (ground > 250)
+    words = pixels[:200]  # name, folder and verdict
+    assert (np.abs(words.astype(int) - int(ground)) > 120).mean() > 0.01, "words must stand out"
