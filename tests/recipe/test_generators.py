@@ -1,6 +1,5 @@
 """Generators in a recipe: what may be said of them, and what it means."""
 
-import jsonschema
 import pytest
 
 from fusionkit.recipe.load import parse_recipe
@@ -9,6 +8,8 @@ from fusionkit.recipe.schema import recipe_schema
 from fusionkit.recipe.sections import GeneratorEntry
 from fusionkit.recipe.write import dump_recipe
 from fusionkit.recipe.yaml import read_text
+
+jsonschema = pytest.importorskip("jsonschema")
 
 RECIPE = """\
 data: {kind: synthetic, split: {kind: holdout, by: subject}}

@@ -40,7 +40,7 @@ class Spy(GenerativeAugmenter):
     """Writes down what it learns of, and makes nothing but its mean, a little moved."""
 
     kind = "spy"
-    learned: ClassVar[list] = []
+    learned: ClassVar[list[tuple[torch.Tensor, torch.Tensor]]] = []
     share = 1.0
 
     def prepare(self, values, label):
