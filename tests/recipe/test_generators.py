@@ -111,6 +111,12 @@ def test_slips_are_named_with_their_rule(old, new, words):
     assert text != RECIPE and words in refusal(text=text)
 
 
+def test_records_that_a_node_holds_out_must_not_come_back():
+    text = RECIPE.replace("fusion: {kind: vote}", "fusion: {kind: gradient_blending, online: true}")
+    assert "augment.eeg: gradient_blending with online=true holds out training records" in refusal(text=text)
+    assert read("fusion.online=false", text=text).generators
+
+
 def test_the_schema_knows_both_forms_and_finds_slips():
     check = jsonschema.Draft202012Validator(recipe_schema())
     data = read_text(RECIPE, "r").data
