@@ -103,6 +103,13 @@ def test_changed_copies_are_said_to_repeat() -> None:
     assert "they repeat what was there" in " ".join(say(found, NAMES))
 
 
+@pytest.mark.parametrize(("near", "copies"), [(0.01, False), (0.049, False), (0.051, True)])
+def test_copies_are_said_from_five_times_the_expected_share_on(near: float, copies: bool) -> None:
+    found = judged(drawn(2, 600))
+    found["copies"]["near"] = near
+    assert ("they repeat" in " ".join(say(found, NAMES))) == copies
+
+
 def test_a_class_that_was_not_made_is_said_and_the_rest_compared() -> None:
     values, label = drawn(2, 600)
     found = judged((values[label != 1], label[label != 1]))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from fusionkit.data.splits import Split
 from fusionkit.data.study import Study
-from fusionkit.evaluation.generation import report
+from fusionkit.evaluation.generation import of_fold, report
 from fusionkit.evaluation.generation.of_fold import FoldQuality, fold_samples
 from fusionkit.evaluation.generation.report import generated_parts
 from fusionkit.evaluation.report import build_report, write_report
@@ -19,6 +19,7 @@ from fusionkit.training.checkpoint import load_tensors, save_tensors
 from fusionkit.training.device import pick_device
 from fusionkit.training.generating import RECORDS, find_origin, read_lesson, read_records
 from fusionkit.training.material import Material
+from fusionkit.training.records import learn_tasks
 from fusionkit.training.run import Run, train
 
 OVERRIDES = ("train.epochs=1", "data.subjects=6", "data.records=16", "train.single_sensors=false")
@@ -72,6 +73,25 @@ def test_a_fold_is_read_as_the_generator_saw_it(run):
         assert np.array_equal(samples.training_label, target[train])
         assert len(samples.made) == len(samples.made_label) == len(train)
         assert fold_samples(origin, lesson, made, fold.validation[:0]).held_out.shape == (0, *cached.shape[1:])
+
+
+def test_a_held_out_record_without_a_label_is_left_out(run, monkeypatch):
+    with Study.open(run.study) as study:
+        split = Split.load(run.folder / "split.json", study.records)
+        material = Material(run.recipe, study, pick_device("cpu"))
+        origin = find_origin(run.recipe, material, split, 0, "eeg")
+        lesson = read_lesson(origin)
+        made = read_records(origin, run.folder / "fold-0" / "generated" / "eeg" / RECORDS)
+        rows = split.folds[0].validation
+        rows = rows[study.sensor("eeg").present[rows]]
+        tasks, targets = learn_tasks(run.recipe, study.records)
+        unknown = {
+            name: np.where(np.arange(len(target)) == rows[2], np.nan, target) for name, target in targets.items()
+        }
+        monkeypatch.setattr(of_fold, "learn_tasks", lambda *given: (tasks, unknown))
+        samples = fold_samples(origin, lesson, made, rows)
+    assert np.array_equal(samples.held_out_label, np.delete(targets["target"][rows], 2))
+    assert len(samples.held_out) == len(rows) - 1
 
 
 def test_findings_of_the_generator_are_said(run, monkeypatch):
