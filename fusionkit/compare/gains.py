@@ -162,10 +162,15 @@ def say(gain: Gain, what: str, metric: str) -> str:
     if np.isnan(gain.value):
         return f"{what} could not be compared"
     if gain.finding == "unknown":
-        return f"{what} changes {unit} by {gain.value:+.3f}; {gain.note}, so that nothing can be said of other data"
+        return f"{what} changes {unit} by {signed(gain.value)}; {gain.note}, so that nothing can be said of other data"
     said = {"gain": "brings a gain in", "loss": "harms", "no gain": "brings no gain in"}[gain.finding]
-    span = f"{PERCENT} interval {gain.low:+.3f} to {gain.high:+.3f}, {gain.folds} folds"
-    return f"{what} {said} {unit}: {gain.value:+.3f} ({span})"
+    span = f"{PERCENT} interval {signed(gain.low)} to {signed(gain.high)}, {gain.folds} folds"
+    return f"{what} {said} {unit}: {signed(gain.value)} ({span})"
+
+
+def signed(value: float) -> str:
+    """A difference as it is printed: +0.050, and +0.000 for what rounds to nothing."""
+    return f"{value:+.3f}".replace("-0.000", "+0.000")
 
 
 def judged_by(judge: str) -> str:
