@@ -27,7 +27,7 @@ def check(
         kept = (
             ""
             if entry.keep is None
-            else f", kept by a {entry.keep.model} that is sure by {entry.keep.min_confidence:g}"
+            else f", kept where the {entry.keep.model} is sure by {entry.keep.min_confidence:g}"
         )
         print(f"augment.{name}: {entry.kind} appends {entry.add:g} records for a training record by {entry.task}{kept}")
     for place, stage in enumerate(found.pretrain):

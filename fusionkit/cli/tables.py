@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from fusionkit.compare.gains import Found, called, judged_by, say, warnings
+from fusionkit.compare.gains import Found, called, judged_by, say, signed, warnings
 from fusionkit.compare.scores import NONE
 from fusionkit.evaluation.intervals import Interval
 from fusionkit.evaluation.probing import Probed
@@ -94,8 +94,8 @@ def print_gains(screen: Console, found: Sequence[Found]) -> None:
         for line in one.compared:
             if line.strategy == NONE or line.amount == one.add:
                 gain = line.gain
-                span = "" if gain.low != gain.low else f" [{gain.low:+.3f}, {gain.high:+.3f}]"
-                said = ("", "") if line.strategy == NONE else (f"{gain.value:+.3f}{span}", gain.finding)
+                span = "" if gain.low != gain.low else f" [{signed(gain.low)}, {signed(gain.high)}]"
+                said = ("", "") if line.strategy == NONE else (f"{signed(gain.value)}{span}", gain.finding)
                 table.add_row(judged_by(line.judge), called(line.strategy, one.kind), f"{line.score:.3f}", *said)
         screen.print(table)
         for sentence in [*one.sentences, *warnings(one.compared), *one.notes]:

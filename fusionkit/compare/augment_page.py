@@ -9,7 +9,7 @@ import numpy as np
 
 from fusionkit.compare.augment_quality import quality_parts
 from fusionkit.compare.augmenting import Augmentation
-from fusionkit.compare.gains import PERCENT, Compared, Found, called, judged_by, say, warnings
+from fusionkit.compare.gains import PERCENT, Compared, Found, called, judged_by, say, signed, warnings
 from fusionkit.compare.scores import NONE
 from fusionkit.compare.sweep import draw_sweep
 from fusionkit.evaluation import html, plots
@@ -94,8 +94,8 @@ def _gain(gain: Gain) -> str:
     if np.isnan(gain.value):
         return ""
     if np.isnan(gain.low):
-        return f"{gain.value:+.3f}\n{gain.note}"
-    return f"{gain.value:+.3f}, {gain.finding}\n[{gain.low:+.3f}, {gain.high:+.3f}]"
+        return f"{signed(gain.value)}\n{gain.note}"
+    return f"{signed(gain.value)}, {gain.finding}\n[{signed(gain.low)}, {signed(gain.high)}]"
 
 
 def _choice(found: Found) -> str:

@@ -18,6 +18,7 @@ from fusionkit.core.errors import ConfigError, DataError, located
 from fusionkit.data.guard import check_straddling
 from fusionkit.data.splits import Split
 from fusionkit.evaluation.metrics import primary_metric
+from fusionkit.evaluation.summary import plain
 from fusionkit.recipe.build import build_tasks
 from fusionkit.recipe.load import load_recipe
 from fusionkit.recipe.sections import Recipe
@@ -190,7 +191,7 @@ def find(made: Augmentation) -> list[Found]:
         how = (sensor, entry.kind, entry.use, entry.add)
         said = compare(own, measure), choose(own, measure), notes
         found.append(Found(*how, metric.name, *said))
-    made.write_json("findings.json", as_json(made, found))
+    made.write_json("findings.json", plain(as_json(made, found)))
     return found
 
 
@@ -212,7 +213,7 @@ def _work(cell: Cell, judge: str, amounts: Sequence[float], path: Path) -> None:
         "notes": notes,
         "scores": [score.as_dict() for score in scores],
     }
-    write_atomically(path, (json.dumps(content) + "\n").encode())
+    write_atomically(path, (json.dumps(plain(content)) + "\n").encode())
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -106,11 +106,10 @@ class Found:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""
-        lists = {
-            name: [{**vars(one), "gain": {**vars(one.gain), "finding": one.gain.finding}} for one in values]
-            for name, values in (("compared", self.compared), ("chosen", self.chosen))
-        }
-        return {**vars(self), **lists, "notes": list(self.notes), "sentences": self.sentences}
+        compared = [{**vars(one), "gain": _plain(one.gain)} for one in self.compared]
+        chosen = [{**vars(one), "by_fold": list(one.by_fold), "gain": _plain(one.gain)} for one in self.chosen]
+        lists = {"compared": compared, "chosen": chosen, "notes": list(self.notes), "sentences": self.sentences}
+        return {**vars(self), **lists}
 
 
 def compare(scores: Sequence[Score], measure: Measure) -> list[Compared]:
@@ -163,10 +162,15 @@ def say(gain: Gain, what: str, metric: str) -> str:
     if np.isnan(gain.value):
         return f"{what} could not be compared"
     if gain.finding == "unknown":
-        return f"{what} changes {unit} by {gain.value:+.3f}; {gain.note}, so that nothing can be said of other data"
+        return f"{what} changes {unit} by {signed(gain.value)}; {gain.note}, so that nothing can be said of other data"
     said = {"gain": "brings a gain in", "loss": "harms", "no gain": "brings no gain in"}[gain.finding]
-    span = f"{PERCENT} interval {gain.low:+.3f} to {gain.high:+.3f}, {gain.folds} folds"
-    return f"{what} {said} {unit}: {gain.value:+.3f} ({span})"
+    span = f"{PERCENT} interval {signed(gain.low)} to {signed(gain.high)}, {gain.folds} folds"
+    return f"{what} {said} {unit}: {signed(gain.value)} ({span})"
+
+
+def signed(value: float) -> str:
+    """A difference as it is printed: +0.050, and +0.000 for what rounds to nothing."""
+    return f"{value:+.3f}".replace("-0.000", "+0.000")
 
 
 def judged_by(judge: str) -> str:
@@ -181,6 +185,10 @@ def called(strategy: str, kind: str) -> str:
     return {NONE: "no augmentation", "noise_copies": "Gaussian noise", "geometric_copies": "geometric copies"}.get(
         strategy, strategy
     )
+
+
+def _plain(gain: Gain) -> dict[str, Any]:
+    return {**vars(gain), "each": list(gain.each), "finding": gain.finding}
 
 
 def _tables(scores: Sequence[Score], metric: str) -> dict[tuple[str, str, str, float], dict[Part, Array]]:

@@ -22,6 +22,7 @@ from fusionkit.evaluation.generation.of_fold import read_held_out
 from fusionkit.evaluation.metrics import score
 from fusionkit.heads.task import Task
 from fusionkit.recipe.sections import GeneratorEntry, KeepSection, Recipe, choice_model
+from fusionkit.training.countdown import Countdown
 from fusionkit.training.generating import (
     GENERATED,
     Lesson,
@@ -165,7 +166,10 @@ def judge_records(cell: Cell, amounts: Sequence[float]) -> tuple[list[Score], li
     tuned = {kind: tune_classifier(kind, real) for kind in CLASSIFIERS}
     scores: list[Score] = []
     notes: list[str] = []
-    for strategy, amount, chosen in _everything(cell, amounts, notes):
+    total = 1 + len(strategies(cell.entry)) * len(amounts)
+    countdown = Countdown(cell.listener.say, f"{cell.sensor}, fold {cell.fold}, seed {cell.seed}: data judged")
+    for done, (strategy, amount, chosen) in enumerate(_everything(cell, amounts, notes)):
+        countdown(done, total)
         examples = real if chosen is None else _append(real, chosen.made)
         wanted, appended = (0, 0) if chosen is None else (sum(chosen.wanted), round(float(chosen.made.share.sum())))
         for kind in CLASSIFIERS:

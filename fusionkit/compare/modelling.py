@@ -38,8 +38,10 @@ def judge_model(cell: Cell, amounts: Sequence[float]) -> tuple[list[Score], list
         Interrupted: a stop was asked for; trainings are saved.
     """
     scores: list[Score] = []
-    notes: list[str] = []
     plain = _without_generators(cell.recipe)
+    notes = []
+    if plain.data.labels is None and not plain.train.consistency:
+        notes.append("epochs of the recipe's model are as many whatever is appended, and longer where more is")
     for strategy, amount in _plan(cell, amounts):
         recipe, made = plain, list[Generated]()
         if strategy == "mixup":

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -65,5 +66,9 @@ def table(scores: Sequence[Score]) -> str:
 
 
 def read_scores(entries: Iterable[Mapping[str, Any]]) -> list[Score]:
-    """Scores from what `Score.as_dict` gave."""
-    return [Score(**entry) for entry in entries]
+    """Scores from what `Score.as_dict` gave, or from JSON of it, where a metric that is not defined is null."""
+    scores = []
+    for entry in entries:
+        metrics = {name: math.nan if value is None else value for name, value in entry["metrics"].items()}
+        scores.append(Score(**{**entry, "metrics": metrics}))
+    return scores

@@ -64,7 +64,7 @@ def learning_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> F
             axes.set_xlabel("epoch")
             low, high = axes.get_xlim()
             axes.set_xlim(min(low, 0.5), max(high, 1.5))  # an axis of one epoch has no fractions of it
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
             axes.grid(color="#e5e7eb")
         if 1 < len(histories) <= 10:
             right.legend(frameon=False, fontsize=7)

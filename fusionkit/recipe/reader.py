@@ -143,6 +143,10 @@ class Reader:
         if recipe.export.streaming:
             for key, message in refuse_streams(recipe):
                 self.problem(key, message)
+        blends = next((node.kind for node in recipe.graph.nodes if node.options.get("online")), None)
+        if blends is not None and recipe.generators:
+            what = f"{blends} with online=true holds out training records that generated ones are made of, too"
+            self.problem(("augment", next(iter(recipe.generators))), f"{what}: give online=false, or no generator")
         return None if self.problems else recipe
 
     def plugins(self) -> tuple[str, ...]:

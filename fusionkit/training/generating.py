@@ -392,7 +392,7 @@ def notes_of_generators(recipe: Recipe) -> list[str]:
     for sensor, entry in recipe.generators.items():
         if not entry.add:
             continue
-        which = "all that are made" if entry.keep is None else f"those of which a {entry.keep.model} is sure"
+        which = "all that are made" if entry.keep is None else f"those of whose class the {entry.keep.model} is sure"
         notes.append(
             f"augment.{sensor}: {entry.kind} learns each fold's training records; {entry.add:g} generated records for each "
             f"of them with a label of {entry.task} ({which}) are appended to training alone: validation and test are real"
@@ -436,6 +436,6 @@ def _say_kept(origin: Origin, chosen: Chosen, listener: Listener) -> None:
     ]
     if keep is not None and short:
         listener.say(
-            f"augment.{origin.sensor}: fold {origin.fold}: fewer records are appended than wanted, for a {keep.model} is sure "
+            f"augment.{origin.sensor}: fold {origin.fold}: fewer records are appended than wanted, for the {keep.model} is sure "
             f"by {keep.min_confidence:g} of no more: {', '.join(short)}"
         )

@@ -83,6 +83,6 @@ def test_what_a_generator_will_append_is_summed_up(recipe, capsys):
     generator = "augment.eeg={kind: cwgan_gp, add: 2, use: selective}"
     assert main(["check", recipe(TEXT), generator]) == 0
     assert (
-        "augment.eeg: cwgan_gp appends 2 records for a training record by state, kept by a network that is sure by 0.9\n"
+        "augment.eeg: cwgan_gp appends 2 records for a training record by state, kept where the network is sure by 0.9\n"
         in capsys.readouterr().out
     )

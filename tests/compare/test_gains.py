@@ -98,7 +98,7 @@ def test_the_recipe_s_own_use_is_what_the_verdict_is_of() -> None:
     (sentence,) = found.sentences
     assert sentence.startswith("eeg, linear SVM: cwgan_gp (full, 2 times) harms accuracy: -0.100")
     plain = found.as_dict()
-    assert plain["compared"][2]["gain"]["finding"] == "loss" and plain["chosen"][0]["by_fold"] == (2, 1, 1, 1)
+    assert plain["compared"][2]["gain"]["finding"] == "loss" and plain["chosen"][0]["by_fold"] == [2, 1, 1, 1]
 
 
 def test_many_comparisons_are_warned_of() -> None:
@@ -115,3 +115,8 @@ def test_the_table_has_every_single_result_to_the_bit() -> None:
     assert float(rows[0]["accuracy"]) == 1 / 3 and rows[0]["mae"] == "" and rows[1]["mae"] == "0.1"
     assert (rows[1]["sensor"], rows[1]["seed"], rows[1]["judge"], rows[0]["wanted"]) == ("ecg", "2", "model", "5")
     assert read_scores([one.as_dict() for one in scores]) == scores
+
+
+def test_what_is_not_defined_is_null_in_json_and_nan_again() -> None:
+    (found,) = read_scores([{**score("full", 1, 0, 0.5).as_dict(), "metrics": {"accuracy": 0.5, "auroc": None}}])
+    assert found.metrics["accuracy"] == 0.5 and found.metrics["auroc"] != found.metrics["auroc"]

@@ -1,6 +1,5 @@
 """Generators in a recipe: what may be said of them, and what it means."""
 
-import jsonschema
 import pytest
 
 from fusionkit.recipe.load import parse_recipe
@@ -9,6 +8,8 @@ from fusionkit.recipe.schema import recipe_schema
 from fusionkit.recipe.sections import GeneratorEntry
 from fusionkit.recipe.write import dump_recipe
 from fusionkit.recipe.yaml import read_text
+
+jsonschema = pytest.importorskip("jsonschema")
 
 RECIPE = """\
 data: {kind: synthetic, split: {kind: holdout, by: subject}}
@@ -108,6 +109,12 @@ def test_slips_are_named_with_their_rule(old, new, words):
     if "generated" in new:
         text = text.replace("  text: [{", "  generated: [{")
     assert text != RECIPE and words in refusal(text=text)
+
+
+def test_records_that_a_node_holds_out_must_not_come_back():
+    text = RECIPE.replace("fusion: {kind: vote}", "fusion: {kind: gradient_blending, online: true}")
+    assert "augment.eeg: gradient_blending with online=true holds out training records" in refusal(text=text)
+    assert read("fusion.online=false", text=text).generators
 
 
 def test_the_schema_knows_both_forms_and_finds_slips():

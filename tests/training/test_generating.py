@@ -3,7 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ class Spy(GenerativeAugmenter):
     """Writes down what it learns of, and makes nothing but its mean, a little moved."""
 
     kind = "spy"
-    learned: ClassVar[list[Any]] = []
+    learned: ClassVar[list[tuple[torch.Tensor, torch.Tensor]]] = []
     share = 1.0
 
     def prepare(self, values, label):

@@ -1,7 +1,7 @@
 """Augmenters of two networks that learn against each other."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -24,7 +24,7 @@ class _Pair(NamedTuple):
     judge: nn.Module
     values: Tensor
     beside: Tensor
-    counts: Tensor | None
+    counts: Tensor
 
 
 class AdversarialAugmenter(GenerativeAugmenter):
@@ -125,30 +125,23 @@ class AdversarialAugmenter(GenerativeAugmenter):
 
     def _mean(self, values: Tensor, label: Tensor, loss: Callable[[_Pair], Loss]) -> Loss:
         """The loss over all pairs; one without records counts nothing."""
-        if self.conditional:
-            return loss(next(self._pairs(values, label)))
-        losses, counts, logged = [], [], []
-        for pair in self._pairs(values, label):
-            found, seen = loss(pair)
-            losses.append(found)
-            logged.append(seen)
-            counts.append(found.new_ones(()) if pair.counts is None else pair.counts)
-        weight = torch.stack(counts)
+        pairs = list(self._pairs(values, label))
+        found = [loss(pair) for pair in pairs]
+        if len(found) == 1:
+            return found[0]
+        weight = torch.stack([pair.counts for pair in pairs])
         weight = weight / weight.sum().clamp_min(1)
-        mean: Mapping[str, Tensor] = {
-            name: (torch.stack([it[name] for it in logged]) * weight).sum() for name in logged[0]
-        }
-        return (torch.stack(losses) * weight).sum(), dict(mean)
+        logged = {name: (torch.stack([seen[name] for _, seen in found]) * weight).sum() for name in found[0][1]}
+        return (torch.stack([one for one, _ in found]) * weight).sum(), logged
 
     def _pairs(self, values: Tensor, label: Tensor) -> Iterator[_Pair]:
-        networks = list(zip(self.makers, self.judges, strict=True))
-        if self.conditional:
-            yield _Pair(*networks[0], values, self.codes[label], None)
-            return
-        take = -(-len(values) // len(networks))
-        for class_, (maker, judge) in enumerate(networks):
-            rows, counts = own_rows(label, class_, take)
-            yield _Pair(maker, judge, values[rows], self.codes[label[rows]], counts)
+        take = -(-len(values) // len(self.makers))
+        for class_, (maker, judge) in enumerate(zip(self.makers, self.judges, strict=True)):
+            if len(self.makers) == 1:
+                yield _Pair(maker, judge, values, self.codes[label], values.new_ones(()))
+            else:
+                rows, counts = own_rows(label, class_, take)
+                yield _Pair(maker, judge, values[rows], self.codes[label[rows]], counts)
 
     def _noise(self, count: int, generator: torch.Generator) -> Tensor:
         shape = (count, self.latent)

@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
@@ -28,7 +29,7 @@ def draw_maps(maps: Mapping[str, Array], origin: Sequence[str], label: Array, cl
     """
     named = np.asarray(origin)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(8.6, 3.5 * len(maps)), layout="constrained")
+        figure = Figure(figsize=(8.6, 3.5 * len(maps)), layout=ConstrainedLayoutEngine(hspace=0.08))
         rows = figure.subplots(len(maps), 2, squeeze=False)
         for axes, (title, places) in zip(rows, maps.items(), strict=True):
             for name, (colour, marker) in ORIGIN.items():
@@ -56,7 +57,7 @@ def draw_maps(maps: Mapping[str, Array], origin: Sequence[str], label: Array, cl
 def draw_distances(distances: Mapping[str, Array]) -> Figure:
     """Wasserstein distance of every number of a record, sorted, a line for each pair of samples."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.6, 2.8), layout="constrained")
+        figure = Figure(figsize=(4.6, 3.2), layout="constrained")
         axes = figure.add_subplot()
         looks = ((ACCENT, "-"), ("#9ca3af", "-"), (ACCENT, ":"), (INK, ":"))
         for (name, values), (colour, line) in zip(distances.items(), looks, strict=False):
@@ -65,7 +66,7 @@ def draw_distances(distances: Mapping[str, Array]) -> Figure:
         axes.set_ylabel("deviations of training")
         axes.set_ylim(bottom=0)
         axes.grid(color="#e5e7eb")
-        axes.legend(frameon=False, fontsize=7)
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     return figure
 
 
@@ -109,7 +110,7 @@ def _finish(axes: Axes, title: str) -> None:
     axes.set_xlabel("epoch")
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, 0.5), max(high, 1.5))  # an axis of one epoch has no fractions of it
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, min_n_ticks=1))
     axes.grid(color="#e5e7eb")
 
 

@@ -11,10 +11,11 @@ STEPS = 500
 
 
 def principal_map(training: Float[np.ndarray, "record width"], shown: Float[np.ndarray, "point width"]) -> Array:
-    """Places along the first two principal components of the training records, ``(point, 2)``; a missing second is 0."""
+    """Places along the first two principal components of the training records, ``(point, 2)``; one that is missing is 0."""
     count = min(2, *training.shape)
     placed = np.zeros((len(shown), 2))
-    placed[:, :count] = PCA(count, svd_solver="full").fit(training).transform(shown)
+    if np.ptp(training, 0).any():
+        placed[:, :count] = PCA(count, svd_solver="full").fit(training).transform(shown)
     return placed
 
 
@@ -28,6 +29,8 @@ def neighbour_map(shown: Float[np.ndarray, "point width"], seed: int) -> Array:
     Reference:
         van der Maaten and Hinton, "Visualizing Data using t-SNE", JMLR 2008.
     """
+    if not np.ptp(shown, 0).any():
+        return np.zeros((len(shown), 2))
     perplexity = min(30.0, (len(shown) - 1) / 3)
     init = "pca" if min(shown.shape) > 1 else "random"
     return np.asarray(

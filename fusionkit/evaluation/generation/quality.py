@@ -150,7 +150,7 @@ def _transfer(samples: Samples, counts: dict[str, dict[int, int]], generator: np
         samples.held_out_label,
         samples.made[made],
         samples.made_label[made],
-        1 + max(int(label.max(initial=0)) for label in samples.labels.values()),
+        1 + max(int(label.max(initial=1)) for label in samples.labels.values()),
     )._asdict()
 
 

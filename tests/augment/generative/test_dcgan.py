@@ -155,3 +155,30 @@ def test_spectral_normalisation_takes_the_place_of_batch_normalisation_in_the_di
 def test_maps_that_cannot_be_are_refused(item, message):
     with pytest.raises(ConfigError, match=message):
         DCGAN(item)
+
+
+@pytest.mark.parametrize(
+    "item", [window(1, 8, 8), Item("features", WindowShape((1, 8, 2)), 2)], ids=["image", "features"]
+)
+def test_it_learns_which_half_is_bright(item):
+    """One class is bright in its first half, the other in its second."""
+    torch.manual_seed(0)
+    label = torch.arange(64) % 2
+    across = item.shape[1]
+    bright = (torch.arange(across) >= across // 2).float()
+    pattern = torch.stack([1 - bright, bright])[label]
+    lit = pattern[:, None, :, None].expand(64, *item.shape) + 0.1 * torch.randn(64, *item.shape)
+    made = DCGAN(item, width=8, latent=8, learning_rate=1e-3)
+    made.prepare(lit, label)
+    generator = torch.Generator().manual_seed(0)
+    players = [(turn, turn.optimiser(turn.parameters)) for turn in made.turns()]
+    for _ in range(60):
+        for turn, optimiser in players:
+            optimiser.zero_grad()
+            loss, _ = turn.loss(made.standardise(lit), label, generator)
+            loss.backward()
+            optimiser.step()
+    wanted = torch.arange(40) % 2
+    found = made.sample(wanted, generator).values.movedim(2, 1).flatten(2).mean(2)
+    second = found[:, across // 2 :].mean(1) > found[:, : across // 2].mean(1)
+    assert (second.long() == wanted).float().mean() >= 0.95

@@ -30,6 +30,11 @@ def test_one_copy_of_a_record_that_is_not_among_those_asked_is_found() -> None:
     )
 
 
+def test_asking_all_training_records_is_the_default() -> None:
+    training, held_out, made = np.random.default_rng(0).normal(size=(3, 40, 4))
+    assert find_copies(training, held_out, made, training) == pytest.approx(find_copies(training, held_out, made))
+
+
 def test_equal_training_records_do_not_hide_copies() -> None:
     training = np.repeat(np.random.default_rng(0).normal(size=(20, 3)), 2, 0)
     found = find_copies(training, training[:0], training[:10])

@@ -55,6 +55,17 @@ def test_maps_and_distances_are_drawn_of_what_there_is() -> None:
     assert draw_samples(samples(made=3), NAMES, 0) == {}
 
 
+@pytest.mark.parametrize("constant", ["training", "made", "all"])
+def test_records_that_are_all_alike_are_drawn(constant: str) -> None:
+    given = samples()
+    for name, values in given.values.items():
+        if constant in (name, "all"):
+            values[:] = 3
+    figures = draw_samples(given, NAMES, 0)
+    assert len(figures) == 2
+    assert all(plots.svg_text(figure) for figure in figures.values())
+
+
 class Spy:
     """A sensor that keeps what it is asked to draw."""
 

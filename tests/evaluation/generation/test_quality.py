@@ -1,5 +1,6 @@
 """All measures of a sensor's records together: alike, shifted, collapsed, copied, mislabelled and missing ones."""
 
+import inspect
 import json
 import math
 from typing import Any
@@ -103,6 +104,13 @@ def test_changed_copies_are_said_to_repeat() -> None:
     assert "they repeat what was there" in " ".join(say(found, NAMES))
 
 
+@pytest.mark.parametrize(("near", "copies"), [(0.01, False), (0.049, False), (0.051, True)])
+def test_copies_are_said_from_five_times_the_expected_share_on(near: float, copies: bool) -> None:
+    found = judged(drawn(2, 600))
+    found["copies"]["near"] = near
+    assert ("they repeat" in " ".join(say(found, NAMES))) == copies
+
+
 def test_a_class_that_was_not_made_is_said_and_the_rest_compared() -> None:
     values, label = drawn(2, 600)
     found = judged((values[label != 1], label[label != 1]))
@@ -149,6 +157,21 @@ def test_a_constant_number_is_no_trouble() -> None:
     assert np.isfinite(found["pairs"]["made_training"]["wasserstein"])
 
 
+@pytest.mark.parametrize("alike", [("training",), ("made",), ("training", "held_out", "made")])
+def test_records_that_are_all_alike_are_judged(alike: tuple[str, ...]) -> None:
+    parts = {name: drawn(seed, 60) for seed, name in enumerate(("training", "held_out", "made"))}
+    for name in alike:
+        parts[name][0][:] = 1
+    found = judge(*parts["training"], *parts["held_out"], *parts["made"], 0)
+    assert np.isfinite(found["pairs"]["made_training"]["mmd"])
+    assert len(say(found, NAMES)) >= 3
+
+
+def test_records_of_one_class_are_judged() -> None:
+    parts = [(drawn(seed, 60)[0], np.zeros(60, np.int64)) for seed in range(3)]
+    assert judge(*parts[0], *parts[1], *parts[2], 0)["transfer"]["chance"] == 1
+
+
 def test_wide_records_are_seen_along_random_directions(monkeypatch: pytest.MonkeyPatch) -> None:
     narrow = judged(drawn(2, 600, shift=1.0))
     monkeypatch.setattr(module, "WIDEST", 5)
@@ -185,5 +208,5 @@ def test_samples_are_drawn_by_class_without_repetition() -> None:
 
 
 def test_the_order_of_fields_is_that_of_the_judge() -> None:
-    names = judge.__code__.co_varnames[:6]
+    names = list(inspect.signature(judge).parameters)[:6]
     assert [name.replace("real", "training") for name in names] == list(Samples._fields)
