@@ -252,6 +252,26 @@ def test_refusals_leave_nothing(recipe, tiny, tmp_path):
     assert not list((tmp_path / "runs").glob("*/augment"))
 
 
+def test_a_fold_without_a_record_to_judge_by_is_refused_and_one_that_validates_nothing_is_not(recipe, monkeypatch):
+    inner = judging.read_held_out
+    empty: list[int] = []
+
+    def reading(origin, lesson, rows):
+        """Validation is read first."""
+        empty.append(1)
+        return inner(origin, lesson, rows[:0] if len(empty) == lacking else rows)
+
+    monkeypatch.setattr(judging, "read_held_out", reading)
+    lacking = 1
+    made = augment(recipe(), sweep=[1], seeds=1, fold=0)
+    (found,) = find(made)
+    assert {score.part for score in made.scores} == {"test"} and found.chosen == []
+    assert "Nothing validates here" in build_page(made, [found])
+    empty, lacking = [], 2
+    with pytest.raises(DataError, match="fold 0: no test record has eeg and a label of target"):
+        augment(recipe("name=other"), seeds=1, fold=0)
+
+
 def test_what_is_resumed_must_be_what_was_begun(recipe, done, tmp_path):
     with pytest.raises(ConfigError, match=r"needs the amounts that began the study, \{'eeg': \[1.0, 2.0\]\}"):
         augment(recipe(), sweep=[5], seeds=2, resume=True)

@@ -90,7 +90,10 @@ def _others(found: Mapping[str, Any]) -> str:
             copies["ratio"],
         ),
         ("the same over that of held-out real records", copies["held_out"]),
-        (f"share that is as near as {TIGHT:.0%} of training records are to another", copies["near"]),
+        (
+            f"share that is as near as {TIGHT:.0%} of training records are to another\n{copies['expected']:.3f} if one distribution",
+            copies["near"],
+        ),
         (
             "trained on generated, tested on held-out real (TSTR)\nbalanced accuracy of a linear classifier",
             scores["made_real"],

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from fusionkit.evaluation.generation.copies import TIGHT
 from fusionkit.evaluation.generation.quality import LEAST
+
+MANY = 5  # times as many near records as expected are said to be copies
 
 
 def say(found: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
@@ -38,7 +39,10 @@ def _told(found: Mapping[str, Any]) -> str:
             f"A classifier tells generated from training records: balanced accuracy {span}, where two halves of the "
             f"training records give {halves['value']:.2f}."
         )
-    return f"A classifier could not tell generated from training records: balanced accuracy {span}."
+    return (
+        f"It is not certain that a classifier tells generated from training records: balanced accuracy {span}, of "
+        f"{found['records']['compared']} records of each side."
+    )
 
 
 def _manifold(found: Mapping[str, Any]) -> Iterator[str]:
@@ -57,7 +61,7 @@ def _manifold(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _copied(found: Mapping[str, Any]) -> str:
     near = found["copies"]["near"]
-    if near <= 5 * TIGHT:
+    if near <= MANY * found["copies"]["expected"]:
         return f"No sign of copies: {near:.1%} of generated records are as near to a training record as 1 % of those are to another."
     crowded = found["pairs"]["made_training"]["recall"] < found["pairs"]["halves"]["recall"] / 2
     why = "they crowd together amid the real ones" if crowded else "they repeat what was there"

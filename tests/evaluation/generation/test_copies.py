@@ -14,7 +14,7 @@ def column(*values: float) -> np.ndarray:
 
 def test_hand_values() -> None:
     found = find_copies(column(0, 1, 2, 3), column(5), column(0.25))
-    assert found == pytest.approx((0.25, 0.125, 1))
+    assert found == pytest.approx((0.25, 0.125, 1, 1.03 / 5))
     assert math.isnan(find_copies(column(0, 1), np.zeros((0, 1)), column(0.25)).held_out)
 
 
@@ -28,6 +28,17 @@ def test_one_copy_of_a_record_that_is_not_among_those_asked_is_found() -> None:
         find_copies(training[:50], training[:0], made, among).near
         < find_copies(training, training[:0], made, among).near
     )
+
+
+@pytest.mark.parametrize("count", [4, 24, 150])
+def test_the_expected_share_is_that_of_the_same_distribution(count: int) -> None:
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(300):
+        training, made = generator.uniform(size=(2, 2000, 1))
+        found.append(find_copies(training, training[:0], made[:count], training[:count]))
+    error = float(np.std([one.near for one in found])) / math.sqrt(300)
+    assert np.mean([one.near for one in found]) == pytest.approx(found[0].expected, abs=4 * error)
 
 
 def test_asking_all_training_records_is_the_default() -> None:
