@@ -74,6 +74,34 @@ def test_no_more_are_kept_than_wanted_and_only_sure_ones(wanted, least, candidat
     assert torch.equal(surest(chosen.made.values.flatten(1)).argmax(1), chosen.made.label)
 
 
+@given(st.lists(st.integers(0, 20), min_size=3, max_size=3), st.floats(0, 1))
+def test_classes_keep_their_shares(wanted, least):
+    chosen, _ = choose(wanted, least, 2)
+    pairs = [(kept, want) for kept, want in zip(chosen.kept, wanted, strict=True) if want]
+    share = max((kept / want for kept, want in pairs), default=0.0)
+    assert (
+        share <= min(((kept + 1) / want for kept, want in pairs), default=1.0) + 1e-9
+    )  # one share explains all counts
+
+
+def test_a_class_that_is_half_there_halves_the_others_and_the_surest_stay():
+    def doubts(values):
+        """One record of class 1 is sure, the others are taken for class 0."""
+        found, scarce = surest(values), torch.nonzero(values[:, 1] == 1)[:, 0]
+        found[scarce] = torch.tensor([1.0, 0.0, 0.0])
+        found[scarce[:1]] = torch.tensor([0.0, 1.0, 0.0])
+        return found
+
+    chosen, _ = choose([8, 4, 0], 0.0001, 1, doubts)
+    assert chosen.kept == [2, 1, 0]
+    first = Counting().sample(
+        torch.arange(3).repeat_interleave(torch.tensor([8, 4, 0])), torch.Generator().manual_seed(0)
+    )
+    numbers = first.values[first.label == 0][:, 0, 0, 0]
+    sure = numbers[numbers > 0.5].sort(descending=True).values
+    assert set(chosen.confidence[chosen.made.label == 0].tolist()) == set(sure[:2].tolist())
+
+
 def test_candidates_come_until_a_class_is_full_and_the_surest_are_kept():
     chosen, generator = choose([8, 4, 0], 0.6, 10)
     assert chosen.kept == [8, 4, 0]
