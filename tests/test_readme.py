@@ -29,6 +29,7 @@ def block(language, contains):
         ("before training", "objectives"),
         ("few labels", "consistency"),
         ("buffers of a stream", "buffers"),
+        ("generated records", "generators"),
     ],
 )
 def test_the_box_holds_what_is_registered(row, family):
@@ -53,6 +54,12 @@ def test_the_examples_of_tasks_and_pretraining_are_sound(example):
     rest = [line for name, line in sections.items() if not re.search(rf"^{name}:", text, re.MULTILINE)]
     recipe = parse_recipe("\n".join([text, *rest, fusion]), "readme.yaml")
     assert recipe.train.consistency or recipe.heads.sharing == "soft"
+
+
+def test_the_example_of_generated_records_is_sound():
+    rest = "data: {kind: manifest, path: lab.csv}\nmodalities: {eeg: {kind: eeg}}\nfusion: {kind: vote}\n"
+    recipe = parse_recipe(block("yaml", "cwgan_gp") + rest + "tasks: {state: {kind: classification}}\n", "readme.yaml")
+    assert recipe.generators["eeg"].use == "selective"
 
 
 def test_the_example_of_eeg_may_be_streamed():
