@@ -21,6 +21,7 @@ from fusionkit.data.study import Study
 from fusionkit.evaluation.other_data import answer_held_out, ask, open_trained
 from fusionkit.evaluation.report import build_report
 from fusionkit.evaluation.summary import summarise
+from fusionkit.recipe.load import load_recipe
 from fusionkit.recipe.write import dump_recipe
 from fusionkit.training import fitting
 from fusionkit.training.checkpoint import load_tensors
@@ -335,3 +336,40 @@ def test_a_recipe_that_changes_its_second_source_is_no_resume(tiny):
     pretrain(recipe, fold=0)
     with pytest.raises(ConfigError, match="needs the recipe that began the run"):
         pretrain(tiny(BESIDE, STAGE, "data.unlabelled.seed=6"), fold=0, resume=True)
+
+
+def test_a_label_that_the_split_goes_by_is_none_of_theirs(tmp_path, loaded):
+    """Ages are groups of the split and what is to be told: of unlabelled records they only say which group is meant."""
+    for called, count, first in (("own", 24, 0), ("more", 12, 6)):
+        values = np.random.default_rng(first).normal(size=(count, 1, 100)).astype("f4")
+        people, ages = [f"{called}{n // 2}" for n in range(count)], first + np.arange(count) // 2
+        np.savez(
+            tmp_path / f"{called}.npz",
+            sig=values,
+            rate=np.array(100),
+            subject=np.array(people),
+            age=ages,
+            sort=ages % 2,
+        )
+    (tmp_path / "r.yaml").write_text(
+        f"""\
+name: ages
+run: {{dir: {tmp_path}}}
+data:
+  kind: npz
+  path: {tmp_path}/own.npz
+  rates: {{sig: rate}}
+  split: {{kind: k_fold, by: age, folds: 2, validation: 0.3}}
+  unlabelled: {{kind: npz, path: {tmp_path}/more.npz, rates: {{sig: rate}}}}
+modalities: {{sig: {{kind: signal, encoder: {{kind: mlp}}}}}}
+fusion: {{kind: vote, dim: 8}}
+tasks: {{age: {{kind: regression}}, sort: {{kind: classification}}}}
+train: {{epochs: 1, batch: 8, device: cpu, single_sensors: false, consistency: [{{kind: uda, ratio: 1}}]}}
+"""
+    )
+    run = train(load_recipe(str(tmp_path / "r.yaml")), fold=0)
+    assert loaded[1] and all(loaded[1])
+    records, (fold, _) = opened(run)
+    asked = {records.labels["age"][row] for part in ("validation", "test") for row in fold[part]}
+    assert {records.labels["age"][row] for row in range(24, 36)} & asked
+    assert not {records.labels["age"][row] for row in fold["unlabelled"]} & asked
