@@ -134,7 +134,7 @@ def test_a_reason_lets_all_in_is_noted_and_handed_on(tiny, loaded):
     (note,) = [line for line in run.facts["notes"] if line.startswith("transductive: data.unlabelled")]
     assert "adds 30 records" in note and note.endswith("they are public") and "(12 in fold 0, 12 in fold 1)" in note
     with pytest.raises(
-        ConfigError, match=r"pretrained encoders that may have seen .*'they are public'.*init\.transductive"
+        ConfigError, match=r"trained encoders that may have seen .*'they are public'.*init\.transductive"
     ):
         train(tiny(f"init.from={run.folder}", "name=after"), fold=0)
     assert train(tiny(f"init.from={run.folder}", "init.transductive=known", "name=after"), fold=0).folds() == [0]
@@ -242,6 +242,34 @@ def test_a_held_out_signal_under_another_name_is_refused(lab, capsys):
     assert "one signal under two names may not straddle a split" in line and "'unlabelled/row 1' (train)" in line
     assert "take it out of data.unlabelled" in line and not list(lab.glob("runs/lab/*"))
     assert main(["pretrain", "r.yaml", "--fold", "1", "data.unlabelled.transductive=to see"]) == 0
+
+
+def test_encoders_that_saw_a_leak_or_were_kept_from_other_groups_are_not_handed_on_in_silence(lab, capsys):
+    write(lab, "b", ["nobody", "x"], 1, label=False, equal_to="a")
+    assert main(["pretrain", "r.yaml", "data.allow_leakage=to see"]) == 0
+    (folder,) = lab.glob("runs/lab/*")
+    after = [
+        "train",
+        "r.yaml",
+        "--fold",
+        "0",
+        "name=after",
+        "data.unlabelled=null",
+        "pretrain=null",
+        f"init.from={folder}",
+    ]
+    capsys.readouterr()
+    assert main(after) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "trained encoders that may have seen" in line and "(its data.allow_leakage: 'to see')" in line
+    write(lab, "b", ["s", "x", "y"], 1, label=False)
+    one = "data.split={kind: fixed, by: %s, test: [%s], validation: [%s]}"
+    assert main(["pretrain", "r.yaml", "name=records", one % ("record", "10, 11, 12", "7, 8, 9")]) == 0
+    (folder,) = lab.glob("runs/records/*")
+    capsys.readouterr()
+    assert main([*after[:-1], f"init.from={folder}", one % ("subject", "s", "r")]) == 2
+    assert "has another split" in capsys.readouterr().err
+    assert main([*after[:-1], f"init.from={folder}", one % ("subject", "s", "r"), "init.transductive=known"]) == 0
 
 
 def test_labels_that_are_there_are_not_looked_at_and_a_study_file_is_of_one_source(lab, capsys):
