@@ -164,7 +164,7 @@ def _scored(name: str, recipe: Recipe, task_name: str, listener: Listener | None
         records = study.records
     task = build_tasks(recipe)[task_name]
     task.restore(next(iter(results.values())).states[task_name])
-    target = task.encode(records.labels[recipe.tasks[task_name].column], task_name)
+    target = task.encode(records.known(recipe.tasks[task_name].column), task_name)
     metric = primary_metric(task)
     pooled = {}
     for part in ("validation", "test"):

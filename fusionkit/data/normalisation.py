@@ -164,7 +164,7 @@ def warn_of_erased_labels(
     warnings = []
     for task, column in tasks.items():
         classes: dict[int, set[str]] = {}
-        for group, label, present in zip(groups, records.labels[column], sensor.present, strict=True):
+        for group, label, present in zip(groups, records.known(column), sensor.present, strict=True):
             if label and present:
                 classes.setdefault(group, set()).add(label)
         if len(set().union(*classes.values())) > 1 and all(len(seen) == 1 for seen in classes.values()):

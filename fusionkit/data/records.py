@@ -48,6 +48,11 @@ class Records:
             self, **roles, labels={name: column[first] for name, column in self.labels.items()}, unlabelled=0
         )
 
+    def known(self, column: str) -> tuple[str | None, ...]:
+        """Labels of a kept column as tasks learn them: none of unlabelled records, also where a split goes by the column."""
+        first = len(self) - self.unlabelled
+        return (*self.labels[column][:first], *[None] * self.unlabelled)
+
     def names(self, by: str) -> list[tuple[str, ...]]:
         """What tells the groups of ``by`` apart, per record: session nests in subject, trial and recording in session.
 

@@ -40,8 +40,9 @@ class Belonging:
 
     These are records of a group (of what the split goes by), a trial, a recording, or an id that is held out; records of a
     subject that is held out and does not train; records of which it is not known which group they are of, where their
-    subject is held out or groups know no subjects; and records that the split's column puts into validation or test.
-    Where s1 and s2 are tested, all records of s1 and s2 belong there.
+    subject is held out or groups know no subjects; and records that the split's column puts into validation or test. A
+    session that one source does not name may be any: trial t1 of s1 is then that of every session. So may a group that is
+    held out without a name be, but one that trains. Where s1 and s2 are tested, all records of s1 and s2 belong there.
 
     Args:
         options: what the split goes by.
@@ -53,6 +54,10 @@ class Belonging:
         levels = [options.by, "record", "trial", *(["recording"] if options.by != "trial" else [])]
         names = {level: _names(records, level) for level in levels}  # trials of one recording may part
         self.numbers = {level: _numbers(names[level]) for level in levels}
+        self.loose = [_numbers([(name[0], name[-1]) for name in names[level]]) for level in levels[2:]]
+        self.sessionless = np.array([not session for session in records.session], dtype=bool)
+        self.by = self.numbers[options.by]
+        self.around = _numbers([(*name[:-1], "any") for name in names[options.by]])
         self.subject = _numbers(_names(records, "subject"))
         self.nameless = np.array([not name[-1] for name in names[options.by]])[self.first :]
         self.apart = options.by not in ROLES  # groups know no subjects
@@ -69,9 +74,18 @@ class Belonging:
         out: Bool[np.ndarray, " unlabelled"] = self.parted | (asked & ~np.isin(subject, self.subject[train]))
         out |= self.nameless & (asked | self.apart)
         for number in self.numbers.values():
-            mine = number[self.first :]
-            out |= (mine >= 0) & np.isin(mine, number[held])
+            out |= self._of(number, held)
+        for number in self.loose:
+            out |= self._of(number, held) & self.sessionless[self.first :]
+            out |= self._of(number, held[self.sessionless[held]])
+        out |= self._of(self.around, held[self.by[held] < 0]) & ~self._of(self.by, train)
         return out
+
+    def _of(self, number: Rows, rows: Rows) -> Bool[np.ndarray, " unlabelled"]:
+        """Which have the number of one of some rows, and one at all."""
+        mine = number[self.first :]
+        found: Bool[np.ndarray, " unlabelled"] = (mine >= 0) & np.isin(mine, number[rows])
+        return found
 
 
 def apart_from(rows: Rows, options: SplitOptions, records: Records, train: Rows, held: Rows) -> Rows:

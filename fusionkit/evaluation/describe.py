@@ -22,7 +22,7 @@ def describe(recipe: Recipe) -> dict[str, dict[str, Any]]:
     study = open_study(recipe)
     tasks = build_tasks(recipe)
     for name, task in tasks.items():
-        labels = study.records.labels[recipe.tasks[name].column]
+        labels = study.records.known(recipe.tasks[name].column)
         task.learn(labels, name)
         task.fit(task.encode(labels, name), name)
     modalities = build_modalities(recipe)

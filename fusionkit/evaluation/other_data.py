@@ -168,7 +168,7 @@ def score_answers(asked: Asked, answered: Answered, *, seed: int = 0) -> dict[st
     scores = {}
     for name, task in asked.tasks.items():
         with located(build_source(asked.recipe).title):
-            target = task.encode(records.labels[asked.recipe.tasks[name].column], name)
+            target = task.encode(records.known(asked.recipe.tasks[name].column), name)
         scores[name] = bootstrap_all(task, answered.predictions[name][keep], target[keep], groups[keep], seed=seed)
     return scores
 

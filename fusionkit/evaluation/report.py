@@ -151,7 +151,7 @@ def _sensors(run: Run, trained: Trained, study: Study, summary: Summary) -> Iter
     if task is None:
         return
     column = trained.recipe.tasks[task].column
-    target = trained.tasks[task].encode(study.records.labels[column], task)
+    target = trained.tasks[task].encode(study.records.known(column), task)
     classes, records = summary.tasks[task].classes, study.records
     material = Material(trained.recipe, study, torch.device("cpu"))
     parts: list[str] = []

@@ -120,7 +120,7 @@ def summarise(run: Run, *, seed: int = 0) -> Summary:
     summaries: dict[str, TaskSummary] = {}
     for task_name, task in build_tasks(recipe).items():
         task.restore(results[FUSED][folds[0]].states[task_name])
-        target = task.encode(records.labels[recipe.tasks[task_name].column], task_name)
+        target = task.encode(records.known(recipe.tasks[task_name].column), task_name)
         metric = primary_metric(task)
         table: dict[str, tuple[str, Answers]] = {}
         table["fused"] = ("", _pool(results[FUSED], "all", task, task_name, target))

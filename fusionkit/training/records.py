@@ -103,7 +103,7 @@ def learn_tasks(recipe: Recipe, records: Records) -> tuple[dict[str, Task], dict
     tasks, targets = build_tasks(recipe), {}
     with located(build_source(recipe).title):
         for name, task in tasks.items():
-            labels = records.labels[recipe.tasks[name].column]
+            labels = records.known(recipe.tasks[name].column)
             task.learn(labels, name)
             targets[name] = task.encode(labels, name)
     return tasks, targets

@@ -367,10 +367,10 @@ def _window(modality: Modality, stored: Stored) -> WindowShape | None:
 def _labels(recipe: Recipe, material: Material, number: int, train: Array) -> tuple[dict[str, int], dict[str, Array]]:
     """How many classes each task has, and the labels that training records keep; tasks without any label have none."""
     records, tasks = material.study.records, build_tasks(recipe)
-    tasks = {name: task for name, task in tasks.items() if any(records.labels[recipe.tasks[name].column])}
+    tasks = {name: task for name, task in tasks.items() if any(records.known(recipe.tasks[name].column))}
     targets = {}
     for name, task in tasks.items():
-        labels = records.labels[recipe.tasks[name].column]
+        labels = records.known(recipe.tasks[name].column)
         task.learn(labels, name)
         targets[name] = task.encode(labels, name)
     if targets:

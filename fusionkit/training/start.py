@@ -19,6 +19,12 @@ from fusionkit.training.checkpoint import load_tensors
 PRETRAINED = "pretrained"
 ENCODERS = "encoders.safetensors"
 _KEPT = ("encoders", "front_ends", "standardise")
+_REASONS = {
+    "init.transductive": "began with encoders that",
+    "data.unlabelled.transductive": "trained encoders that",
+    "data.allow_leakage": "trained encoders that",
+}
+"""Where a run says why records that are held out may have been seen, and what it did then."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +187,8 @@ def start_of(init: InitSection, split: Split, records: Records, number: int, sen
     fold is taken, unless the recipe gives a reason why another will do. A run that began with such a reason hands it on.
 
     Raises:
-        ConfigError: the other run has another split, or itself began with encoders of one, and no reason is given.
+        ConfigError: the other run has another split, or a reason of its own why it may have seen what it held out, and this
+            one gives none.
         DataError: it is no run, a file of it is broken, or it has an encoder of none of the ``sensors``.
     """
     if init.from_ is None:
@@ -196,17 +203,21 @@ def start_of(init: InitSection, split: Split, records: Records, number: int, sen
         else:
             there = (run / f"fold-{number}").is_dir()
             start, same = read_start(run, number if there else 0), False
+        if _section(run, "data", "unlabelled"):  # records beside the split are kept apart by what it goes by
+            theirs = _section(run, "data", "split")
+            same = same and (theirs.get("by"), theirs.get("column")) == (split.options.by, split.options.column)
         if not same and init.transductive is None:
             raise ConfigError(
                 f"{run} has another split, so that it may have seen records that this one validates or tests on; give the same "
                 f"data.split, or init.transductive='<reason>'"
             )
-        for key, what in (("init", "began with encoders that"), ("data.unlabelled", "pretrained encoders that")):
-            before = _section(run, *key.split(".")).get("transductive")
+        for key, what in _REASONS.items():
+            *sections, name = key.split(".")
+            before = _section(run, *sections).get(name)
             if before is not None and init.transductive is None:
                 raise ConfigError(
-                    f"{run} {what} may have seen records that this run validates or tests on (its {key}.transductive: "
-                    f"{before!r}); give init.transductive='<reason>', too"
+                    f"{run} {what} may have seen records that this run validates or tests on (its {key}: {before!r}); give "
+                    f"init.transductive='<reason>', too"
                 )
         if not set(sensors) & set(start.sensors):
             theirs = ", ".join(start.sensors)

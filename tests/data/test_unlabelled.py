@@ -22,6 +22,7 @@ from fusionkit.data.unlabelled import Belonging, apart_from, unlabelled_notes, w
 
 NAMES = ("a", "b", "")
 BY = ("subject", "session", "trial", "recording", "record", "site")
+NESTED = {"session": (1, 1), "trial": (2, 2), "recording": (2, 3), "site": (0, 4)}  # names above, and the place of its own
 
 
 def table(own, others, called="u"):
@@ -38,29 +39,35 @@ def table(own, others, called="u"):
 
 def oracle(by, own, other, number, train, held):
     """Whether an unlabelled record must go, told one held-out record at a time."""
-    fields = {"subject": 1, "session": 2, "trial": 3, "site": 5}
     subject, session, trial, recording, site = other
     for row in held:
-        s, e, t, r, place = own[row]
+        s, e, t, r, where = own[row]
         if row == number:  # one id
             return True
         if by == "subject" and s == subject:
             return True
         if by == "session" and s == subject and (not session or e == session):
             return True
-        if by == "site" and place == site:
+        if by == "site" and where == site:
             return True
-        if s == subject and e == session and trial and t == trial:
+        together = s == subject and (e == session or not e or not session)  # a session without a name may be any
+        if together and trial and t == trial:
             return True
         if by == "trial" and s == subject and not trial:
             return True
-        if by != "trial" and s == subject and e == session and recording and r == recording:
+        if by != "trial" and together and recording and r == recording:
             return True
         if by == "recording" and s == subject and not recording:
             return True
         if s == subject and not any(own[known][0] == s for known in train):
             return True
-    assert by in (*fields, "recording", "record")
+        upper, place = NESTED.get(by, (0, 0))
+        if not own[row][place]:  # a group without a name may be any that does not train
+            name = (*other[:upper], other[place])
+            trains = [(*own[known][:upper], own[known][place]) for known in train]
+            if other[place] and own[row][:upper] == other[:upper] and name not in trains:
+                return True
+    assert by in ("subject", "record", *NESTED)
     return by == "site" and not site
 
 
@@ -77,6 +84,15 @@ def test_who_is_left_out_is_what_a_comparison_one_by_one_says(own, others, data)
     assert Belonging(options, records)(train, held).tolist() == wanted
     there = np.arange(len(rows), len(records))
     assert apart_from(there, options, records, train, held).tolist() == there[~np.array(wanted)].tolist()
+
+
+def test_a_session_that_one_source_does_not_name_may_be_the_one_that_is_held_out():
+    own = [("a", "1", f"t{number}", "", "") for number in range(4)]
+    options = SplitOptions(kind="within_subject")
+    for others in (("", "t0"), ("", "t3"), ("2", "t3"), ("1", "t3")):
+        records = table(own, [("a", *others, "", "")])
+        out = Belonging(options, records)(np.array([0, 1]), np.array([2, 3]))
+        assert out.tolist() == [others in (("", "t3"), ("1", "t3"))]
 
 
 def test_a_part_that_a_column_names_is_left_out_with_its_value():

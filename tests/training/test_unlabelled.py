@@ -21,6 +21,7 @@ from fusionkit.data.study import Study
 from fusionkit.evaluation.other_data import answer_held_out, ask, open_trained
 from fusionkit.evaluation.report import build_report
 from fusionkit.evaluation.summary import summarise
+from fusionkit.recipe.load import load_recipe
 from fusionkit.recipe.write import dump_recipe
 from fusionkit.training import fitting
 from fusionkit.training.checkpoint import load_tensors
@@ -133,7 +134,7 @@ def test_a_reason_lets_all_in_is_noted_and_handed_on(tiny, loaded):
     (note,) = [line for line in run.facts["notes"] if line.startswith("transductive: data.unlabelled")]
     assert "adds 30 records" in note and note.endswith("they are public") and "(12 in fold 0, 12 in fold 1)" in note
     with pytest.raises(
-        ConfigError, match=r"pretrained encoders that may have seen .*'they are public'.*init\.transductive"
+        ConfigError, match=r"trained encoders that may have seen .*'they are public'.*init\.transductive"
     ):
         train(tiny(f"init.from={run.folder}", "name=after"), fold=0)
     assert train(tiny(f"init.from={run.folder}", "init.transductive=known", "name=after"), fold=0).folds() == [0]
@@ -243,6 +244,34 @@ def test_a_held_out_signal_under_another_name_is_refused(lab, capsys):
     assert main(["pretrain", "r.yaml", "--fold", "1", "data.unlabelled.transductive=to see"]) == 0
 
 
+def test_encoders_that_saw_a_leak_or_were_kept_from_other_groups_are_not_handed_on_in_silence(lab, capsys):
+    write(lab, "b", ["nobody", "x"], 1, label=False, equal_to="a")
+    assert main(["pretrain", "r.yaml", "data.allow_leakage=to see"]) == 0
+    (folder,) = lab.glob("runs/lab/*")
+    after = [
+        "train",
+        "r.yaml",
+        "--fold",
+        "0",
+        "name=after",
+        "data.unlabelled=null",
+        "pretrain=null",
+        f"init.from={folder}",
+    ]
+    capsys.readouterr()
+    assert main(after) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "trained encoders that may have seen" in line and "(its data.allow_leakage: 'to see')" in line
+    write(lab, "b", ["s", "x", "y"], 1, label=False)
+    one = "data.split={kind: fixed, by: %s, test: [%s], validation: [%s]}"
+    assert main(["pretrain", "r.yaml", "name=records", one % ("record", "10, 11, 12", "7, 8, 9")]) == 0
+    (folder,) = lab.glob("runs/records/*")
+    capsys.readouterr()
+    assert main([*after[:-1], f"init.from={folder}", one % ("subject", "s", "r")]) == 2
+    assert "has another split" in capsys.readouterr().err
+    assert main([*after[:-1], f"init.from={folder}", one % ("subject", "s", "r"), "init.transductive=known"]) == 0
+
+
 def test_labels_that_are_there_are_not_looked_at_and_a_study_file_is_of_one_source(lab, capsys):
     write(lab, "b", ["s", "x", "y"], 1, label=True)
     with np.load("b.npz") as arrays:
@@ -335,3 +364,40 @@ def test_a_recipe_that_changes_its_second_source_is_no_resume(tiny):
     pretrain(recipe, fold=0)
     with pytest.raises(ConfigError, match="needs the recipe that began the run"):
         pretrain(tiny(BESIDE, STAGE, "data.unlabelled.seed=6"), fold=0, resume=True)
+
+
+def test_a_label_that_the_split_goes_by_is_none_of_theirs(tmp_path, loaded):
+    """Ages are groups of the split and what is to be told: of unlabelled records they only say which group is meant."""
+    for called, count, first in (("own", 24, 0), ("more", 12, 6)):
+        values = np.random.default_rng(first).normal(size=(count, 1, 100)).astype("f4")
+        people, ages = [f"{called}{n // 2}" for n in range(count)], first + np.arange(count) // 2
+        np.savez(
+            tmp_path / f"{called}.npz",
+            sig=values,
+            rate=np.array(100),
+            subject=np.array(people),
+            age=ages,
+            sort=ages % 2,
+        )
+    (tmp_path / "r.yaml").write_text(
+        f"""\
+name: ages
+run: {{dir: {tmp_path}}}
+data:
+  kind: npz
+  path: {tmp_path}/own.npz
+  rates: {{sig: rate}}
+  split: {{kind: k_fold, by: age, folds: 2, validation: 0.3}}
+  unlabelled: {{kind: npz, path: {tmp_path}/more.npz, rates: {{sig: rate}}}}
+modalities: {{sig: {{kind: signal, encoder: {{kind: mlp}}}}}}
+fusion: {{kind: vote, dim: 8}}
+tasks: {{age: {{kind: regression}}, sort: {{kind: classification}}}}
+train: {{epochs: 1, batch: 8, device: cpu, single_sensors: false, consistency: [{{kind: uda, ratio: 1}}]}}
+"""
+    )
+    run = train(load_recipe(str(tmp_path / "r.yaml")), fold=0)
+    assert loaded[1] and all(loaded[1])
+    records, (fold, _) = opened(run)
+    asked = {records.labels["age"][row] for part in ("validation", "test") for row in fold[part]}
+    assert {records.labels["age"][row] for row in range(24, 36)} & asked
+    assert not {records.labels["age"][row] for row in fold["unlabelled"]} & asked
