@@ -26,7 +26,7 @@ from fusionkit.recipe.write import dump_recipe
 from fusionkit.training.checkpoint import write_atomically
 from fusionkit.training.countdown import Countdown
 from fusionkit.training.device import pick_device
-from fusionkit.training.generating import notes_of_generators
+from fusionkit.training.generating import check_generators, notes_of_generators
 from fusionkit.training.interruption import stop_on_signals
 from fusionkit.training.listener import Listener
 from fusionkit.training.material import Material, open_study, smoothed_together
@@ -147,6 +147,8 @@ def augment(
         notes = [*split.notes(study.records), *notes, *hidden[0], *material.notes, *notes_of_generators(recipe)]
         for note in notes:
             listener.say(f"note: {note}")
+        for one in seeded:
+            check_generators(one, material, split, chosen, amounts)
         facts = {
             "study": {"path": str(study.path), "digest": study.digest, "records": len(study.records)},
             "amounts": amounts,

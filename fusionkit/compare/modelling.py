@@ -15,6 +15,7 @@ from fusionkit.evaluation.predict import prediction
 from fusionkit.recipe.sections import Recipe
 from fusionkit.training.arm import FUSED, Arm
 from fusionkit.training.fold import train_fold
+from fusionkit.training.generating import refuse_mixed
 from fusionkit.training.selection import wanted_records
 
 MIXUP = 0.2
@@ -70,11 +71,12 @@ def forget(cell: Cell) -> None:
 
 
 def check_model(recipe: Recipe) -> None:
-    """Refuse recipes whose model does not begin with random weights.
+    """Refuse recipes whose model does not begin with random weights, or that cannot learn what is appended.
 
     Raises:
-        ConfigError: it is pretrained, or begins as another run's.
+        ConfigError: it is pretrained, or begins as another run's; or records are of mixed classes.
     """
+    refuse_mixed(recipe.generators)
     if recipe.pretrain or recipe.init.from_ is not None:
         section = "pretrain" if recipe.pretrain else "init"
         raise ConfigError(

@@ -386,6 +386,7 @@ def _sound(case: GeneratorCase, found: Made, wanted: Tensor) -> None:
     )
     inside = bool(((label >= 0) & (label < case.item.classes) & (share >= 0) & (share <= 1)).all())
     require(inside, "classes must be known, and shares between 0 and 1")
+    require(case.cls.mixes or bool((share == 1).all()), "shares must be 1 unless the kind says that it mixes")
     total = float(share.sum())
     require(
         abs(total - len(wanted)) < 1e-4, f"shares must add up to the records wanted, {len(wanted)}, but are {total:g}"

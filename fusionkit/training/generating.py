@@ -14,7 +14,8 @@ were seen, and the recipe's entry; one that is of anything else is refused. The 
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -174,22 +175,7 @@ def read_lesson(origin: Origin) -> Lesson:
     modality, stored = build_modalities(origin.recipe)[sensor], material.stored[sensor]
     level = loaded_level(origin.recipe, sensor, modality)
     with located(f"augment.{sensor}"):
-        if modality.fitted:
-            raise ConfigError(f"records must be numbers to be generated, but windows of {modality.kind} are ids")
-        if level == "window" and material.statistics(sensor) is not None:
-            kind = origin.recipe.modalities[sensor].normalise.kind
-            raise ConfigError(
-                f"records are loaded as windows, which statistics of a {kind} go along with, but a generated one is of none; "
-                f"give modalities.{sensor}.normalise.kind=none, or no augmentation and encoder that takes windows"
-            )
-        given = material.input(sensor, modality, windowed=level == "window")
-        loader = Loader(material.study, {sensor: given}, {}, material.device, resident=False)
-        parts = []
-        for rows in torch.split(torch.from_numpy(origin.rows), loader.chunk):
-            stream = loader.batch(rows).inputs[sensor]
-            _check_whole(origin, stream, rows)
-            parts.append(stream.values.float())
-        values = torch.cat(parts)
+        values = torch.cat(list(_values(origin, origin.rows)))
         shape, places = WindowShape(values.shape[1:]), None
         if level == "features":
             places = build_front_end(origin.recipe, sensor, modality, stored).shape.places
@@ -231,11 +217,10 @@ def train_generator(
         DataError: a loss is not finite, or a file is of another training.
         Interrupted: a stop was asked for; the training is saved.
     """
-    listener, entry, device = listener or Listener(), origin.entry, lesson.values.device
+    listener, entry = listener or Listener(), origin.entry
+    generator = build_generator(origin, lesson)
     where = f"augment.{origin.sensor}: fold {origin.fold}"
     with located(where):
-        torch.manual_seed(derive_seed("weights", origin.seed))
-        generator: GenerativeAugmenter = registry.generators.build(entry.kind, entry.options, lesson.item).to(device)
         generator.prepare(lesson.values, lesson.label)
         facts, path = origin.facts(amounts=False), folder / GENERATOR
         if path.exists() and not generator.keeps_records:
@@ -314,7 +299,6 @@ def generate(
     """The generated records of a sensor and a fold; from their file where there is one, which must be of this training.
 
     Raises:
-        ConfigError: the kind makes records of mixed classes, which no model is trained on.
         DataError: a file is broken, or of another study, split, fold, training part or entry.
         Interrupted: a stop was asked for; the training is saved.
     """
@@ -323,11 +307,6 @@ def generate(
         lesson = read_lesson(origin)
         generator, found = train_generator(origin, lesson, folder, listener=listener, stop=stop, called=called)
         chosen = make_records(origin, lesson, generator)
-        if bool((chosen.made.share != 1).any()):
-            raise ConfigError(
-                f"augment.{origin.sensor}: {origin.entry.kind} makes records of mixed classes, which no model is trained on; "
-                f"give train.mixup"
-            )
         counts = {"wanted": chosen.wanted, "tried": chosen.tried, "kept": chosen.kept}
         facts = {**origin.facts(amounts=True), "level": lesson.item.level, **counts, **found}
         tensors = {"values": chosen.made.values, "label": chosen.made.label, "confidence": chosen.confidence}
@@ -355,6 +334,57 @@ def read_records(origin: Origin, path: Path) -> Generated:
     return Generated(origin.sensor, facts["level"], values, {origin.entry.task: label.numpy().astype(np.float32)})
 
 
+def appending(recipe: Recipe) -> dict[str, GeneratorEntry]:
+    """The generators that append records to a run's training, by sensor."""
+    return {sensor: entry for sensor, entry in recipe.generators.items() if entry.add}
+
+
+def refuse_mixed(entries: Mapping[str, GeneratorEntry]) -> None:
+    """Refuse generators that models cannot be trained with.
+
+    Raises:
+        ConfigError: one makes records of mixed classes.
+    """
+    for sensor, entry in entries.items():
+        if registry.generators.get(entry.kind).mixes:
+            raise ConfigError(
+                f"augment.{sensor}: {entry.kind} makes records of mixed classes, which no model is trained on; give train.mixup"
+            )
+
+
+def check_generators(
+    recipe: Recipe, material: Material, split: Split, folds: Iterable[int], sensors: Iterable[str]
+) -> None:
+    """Refuse what the generators of some sensors could not learn or make in some folds, before anything is trained.
+
+    Every record that a generator will see is read once, and none is kept.
+
+    Raises:
+        ConfigError: a sensor's records cannot be generated, or not by that kind.
+        DataError: in some fold a class has no record with the sensor, or a record is not whole.
+    """
+    for sensor in sensors:
+        origins = [find_origin(recipe, material, split, number, sensor) for number in folds]
+        with located(f"augment.{sensor}"):
+            for _ in _values(origins[0], np.unique(np.concatenate([origin.rows for origin in origins]))):
+                pass
+        first = replace(origins[0], rows=origins[0].rows[:1], label=origins[0].label[:1])
+        build_generator(first, read_lesson(first))
+
+
+def build_generator(origin: Origin, lesson: Lesson) -> GenerativeAugmenter:
+    """A generator with its first weights, on the device.
+
+    Raises:
+        ConfigError: it cannot make such records.
+    """
+    entry = origin.entry
+    with located(f"augment.{origin.sensor}: fold {origin.fold}"):
+        torch.manual_seed(derive_seed("weights", origin.seed))
+        made: GenerativeAugmenter = registry.generators.build(entry.kind, entry.options, lesson.item)
+        return made.to(lesson.values.device)
+
+
 def generate_fold(
     recipe: Recipe,
     material: Material,
@@ -377,9 +407,7 @@ def generate_fold(
         stop: a request to save and leave.
     """
     made = []
-    for sensor, entry in recipe.generators.items():
-        if not entry.add:
-            continue
+    for sensor in appending(recipe):
         origin = find_origin(recipe, material, split, number, sensor)
         folder = run / f"fold-{number}" / GENERATED / sensor
         made.append(generate(origin, folder, listener=listener, stop=stop, called=(number, len(split.folds))))
@@ -389,9 +417,7 @@ def generate_fold(
 def notes_of_generators(recipe: Recipe) -> list[str]:
     """What is said of generated records in a run, a line a sensor."""
     notes = []
-    for sensor, entry in recipe.generators.items():
-        if not entry.add:
-            continue
+    for sensor, entry in appending(recipe).items():
         which = "all that are made" if entry.keep is None else f"those of whose class the {entry.keep.model} is sure"
         notes.append(
             f"augment.{sensor}: {entry.kind} learns each fold's training records; {entry.add:g} generated records for each "
@@ -403,6 +429,27 @@ def notes_of_generators(recipe: Recipe) -> list[str]:
             f"{end.name} ({end.kind}) is fitted to branches of inner trainings, which have no generated records"
         )
     return notes
+
+
+def _values(origin: Origin, rows: Array) -> Iterator[Float[Tensor, "record *item"]]:
+    """Records of a study as training loads them, some at a time; what is no generator's to learn is refused."""
+    material, sensor = origin.material, origin.sensor
+    modality = build_modalities(origin.recipe)[sensor]
+    level = loaded_level(origin.recipe, sensor, modality)
+    if modality.fitted:
+        raise ConfigError(f"records must be numbers to be generated, but windows of {modality.kind} are ids")
+    if level == "window" and material.statistics(sensor) is not None:
+        kind = origin.recipe.modalities[sensor].normalise.kind
+        raise ConfigError(
+            f"records are loaded as windows, which statistics of a {kind} go along with, but a generated one is of none; "
+            f"give modalities.{sensor}.normalise.kind=none, or no augmentation and encoder that takes windows"
+        )
+    given = material.input(sensor, modality, windowed=level == "window")
+    loader = Loader(material.study, {sensor: given}, {}, material.device, resident=False)
+    for chunk in torch.split(torch.from_numpy(rows), loader.chunk):
+        stream = loader.batch(chunk).inputs[sensor]
+        _check_whole(origin, stream, chunk)
+        yield stream.values.float()
 
 
 def _check_whole(origin: Origin, stream: Any, rows: Tensor) -> None:

@@ -26,7 +26,13 @@ from fusionkit.training.arm import arms
 from fusionkit.training.checkpoint import load_tensors, write_atomically
 from fusionkit.training.device import pick_device
 from fusionkit.training.fold import PREDICTIONS, FoldResult, load_result, train_fold
-from fusionkit.training.generating import generate_fold, notes_of_generators
+from fusionkit.training.generating import (
+    appending,
+    check_generators,
+    generate_fold,
+    notes_of_generators,
+    refuse_mixed,
+)
 from fusionkit.training.interruption import stop_on_signals
 from fusionkit.training.listener import Listener
 from fusionkit.training.material import Material, open_study, smoothed_together
@@ -150,6 +156,8 @@ def pretrain(recipe: Recipe, *, resume: bool = False, fold: int | None = None, l
 def _carry_out(recipe: Recipe, resume: bool, fold: int | None, listener: Listener, *, trains: bool) -> Run:
     """Pretrain, and train where that is wanted, every fold that was chosen."""
     leader = is_leader()
+    if trains:
+        refuse_mixed(appending(recipe))
     records = read_records(recipe)
     split = divide(recipe, records)
     if fold is not None and not 0 <= fold < len(split.folds):
@@ -185,6 +193,8 @@ def _carry_out(recipe: Recipe, resume: bool, fold: int | None, listener: Listene
         if leader:
             _write_facts(run, recipe, study, material, device, notes)
             wait()
+        if trains:
+            check_generators(recipe, material, split, chosen, appending(recipe))
         seconds = {}
         for number in chosen:
             start = starts[number]

@@ -246,6 +246,7 @@ def test_refusals_leave_nothing(recipe, tiny, tmp_path):
             {"model": True},
             "--model trains .* which pretrain contradicts",
         ),
+        (recipe("augment.eeg={kind: mixup_copies}"), {"model": True}, "mixup_copies makes records of mixed classes"),
     ):
         with pytest.raises(ConfigError, match=message):
             augment(given, **more)

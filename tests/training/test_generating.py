@@ -396,9 +396,11 @@ def test_windows_are_made_where_one_model_of_the_run_needs_them(tiny, spy, tmp_p
 def test_ids_and_mixed_classes_are_refused(tiny, spy, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"^augment\.text: records must be numbers to be generated"):
         make(tiny("augment.text={kind: spy}"), tmp_path)
-    monkeypatch.setattr(Spy, "share", 0.5)
-    with pytest.raises(ConfigError, match=r"^augment\.eeg: spy makes records of mixed classes.*give train\.mixup"):
-        make(tiny("augment.eeg={kind: spy}"), tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"^augment\.eeg: mixup_copies makes records of mixed classes.*give train\.mixup"
+    ):
+        train(tiny("augment.eeg={kind: mixup_copies}"))
+    assert not (tmp_path / "runs/tiny").exists()
 
 
 @pytest.mark.parametrize(("what", "message"), [("short", "has 0 of 1 steps"), ("nan", "has values that are no finite")])
@@ -429,6 +431,30 @@ def test_a_class_without_a_record_of_the_sensor_is_refused(tiny, spy, monkeypatc
     split = divide(recipe, study.records)
     with pytest.raises(DataError, match=r"every class must have a labelled .* in fold 1 \['level_1'\] have none"):
         generating.find_origin(recipe, material, split, 1, "eeg")
+
+
+STAGE = "pretrain={objectives: [{kind: nt_xent}], epochs: 1, batch: 8}"
+
+
+@pytest.mark.parametrize("sensors", ["{text: {kind: spy}}", "{eeg: {kind: spy}, text: {kind: spy}}"])
+def test_what_cannot_be_generated_is_refused_before_anything_is_trained(tiny, spy, tmp_path, sensors):
+    with pytest.raises(ConfigError, match=r"^augment\.text: records must be numbers"):
+        train(tiny(f"augment={sensors}", STAGE))
+    assert not spy.learned and not list((tmp_path / "runs").glob("tiny/*"))
+
+
+def test_a_later_fold_is_refused_before_the_first_is_trained(tiny, spy, tmp_path, monkeypatch):
+    real = generating.find_origin
+
+    def lacking(recipe, material, split, number, *more):
+        if number == 1:
+            raise DataError("in fold 1 a class has none")
+        return real(recipe, material, split, number, *more)
+
+    monkeypatch.setattr(generating, "find_origin", lacking)
+    with pytest.raises(DataError, match="in fold 1"):
+        train(tiny("augment.eeg={kind: spy}"))
+    assert not spy.learned and not list((tmp_path / "runs").glob("tiny/*"))
 
 
 def test_steps_with_labels_hidden_have_generated_records_among_the_labelled(tiny, spy, jobs):

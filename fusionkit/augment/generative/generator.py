@@ -75,6 +75,7 @@ class GenerativeAugmenter(nn.Module, ABC):
     Attributes:
         kind: its registered name, in the registry ``generators``.
         keeps_records: it makes changed copies of training records, which it holds.
+        mixes: its records are of mixed classes, which classifiers learn by their shares and no model is trained on.
 
     Raises:
         ConfigError: it cannot make such records.
@@ -82,6 +83,7 @@ class GenerativeAugmenter(nn.Module, ABC):
 
     kind: ClassVar[str]
     keeps_records: ClassVar[bool] = False
+    mixes: ClassVar[bool] = False
     shift: Float[Tensor, " *item"]
     scale: Float[Tensor, " *item"]
 

@@ -1,6 +1,6 @@
 """Mixtures of two training records."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Int
@@ -30,6 +30,8 @@ class MixupCopies(CopyAugmenter):
     Reference:
         Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018.
     """
+
+    mixes: ClassVar[bool] = True
 
     def __init__(
         self,
