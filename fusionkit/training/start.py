@@ -204,8 +204,8 @@ def start_of(init: InitSection, split: Split, records: Records, number: int, sen
             there = (run / f"fold-{number}").is_dir()
             start, same = read_start(run, number if there else 0), False
         if _section(run, "data", "unlabelled"):  # records beside the split are kept apart by what it goes by
-            theirs = _section(run, "data", "split")
-            same = same and (theirs.get("by"), theirs.get("column")) == (split.options.by, split.options.column)
+            apart = _section(run, "data", "split")
+            same = same and (apart.get("by"), apart.get("column")) == (split.options.by, split.options.column)
         if not same and init.transductive is None:
             raise ConfigError(
                 f"{run} has another split, so that it may have seen records that this one validates or tests on; give the same "
