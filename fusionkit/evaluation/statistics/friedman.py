@@ -55,15 +55,11 @@ def friedman(scores: Float[np.ndarray, "*test subject strategy"], better: Better
     ranks = rankdata(-scores if better == "higher" else scores, axis=-1)
     spread = ((ranks - (strategies + 1) / 2) ** 2).sum((-2, -1)) / (subjects * (strategies - 1))
     mean = ranks.mean(-2)
-    between = subjects * ((mean - (strategies + 1) / 2) ** 2).sum(-1)
+    between = np.asarray(subjects * ((mean - (strategies + 1) / 2) ** 2).sum(-1))
     statistic = np.divide(between, spread, out=np.zeros_like(between), where=spread > 0)
     rest = np.maximum(subjects * (strategies - 1) - statistic, 0)
     rest = np.where(rest < 1e-9 * subjects * strategies, 0, rest)
     ratio = np.divide((subjects - 1) * statistic, rest, out=np.full_like(statistic, np.inf), where=rest > 0)
-    return Friedman(
-        ranks=mean,
-        chi_square=statistic,
-        f=ratio,
-        chi_square_p=chi2.sf(statistic, strategies - 1),
-        p=f.sf(ratio, strategies - 1, (strategies - 1) * (subjects - 1)),
-    )
+    chi_square_p = chi2.sf(statistic, strategies - 1)
+    p = f.sf(ratio, strategies - 1, (strategies - 1) * (subjects - 1))
+    return Friedman(mean, *map(np.asarray, (statistic, ratio, chi_square_p, p)))

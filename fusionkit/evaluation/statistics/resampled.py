@@ -76,7 +76,7 @@ def resample_means(
         got = f"subject {missing.argmax()} misses one" if len(scores) else "no subject"
         raise DataError(f"every subject must have every score, but got {got}")
     flat = scores.reshape(len(scores), -1)
-    value = scores.mean(0)
+    value = np.asarray(scores.mean(0))
     drawn = [draws @ flat / len(flat) for draws in _chunks(len(flat), repetitions, seed, flat.shape[1])]
     return Resampled(value, np.concatenate(drawn).reshape(-1, *value.shape))
 

@@ -29,7 +29,7 @@ class TrainedT:
     def interval(self, level: float = 0.95) -> tuple[Array, Array]:
         """Lower and upper end: those of no effect at all are not beyond 0 where p is above 1 less the level."""
         reach = t.ppf((1 + level) / 2, self.freedom) * self.error
-        return self.mean - reach, self.mean + reach
+        return np.asarray(self.mean - reach), np.asarray(self.mean + reach)
 
 
 def trained_t(differences: Float[np.ndarray, "*test subject seed"], fold: Int[np.ndarray, " subject"]) -> TrainedT:
@@ -90,4 +90,4 @@ def trained_t(differences: Float[np.ndarray, "*test subject seed"], fold: Int[np
     error = np.sqrt(np.maximum(variance, over_folds))
     away = np.abs(mean)
     statistic = np.divide(away, error, out=np.where(away == 0, 0.0, np.inf), where=error > 1e-12 * away)
-    return TrainedT(mean, error, freedom, 2 * t.sf(statistic, freedom))
+    return TrainedT(*map(np.asarray, (mean, error, freedom, 2 * t.sf(statistic, freedom))))
