@@ -23,6 +23,8 @@ DONE = "cell.json"
 LOG = "log.txt"
 UNCOMPARED = ("name", "run", "expect")
 """Sections that change no result."""
+ABOVE = ("bench", "cli", "compare", "export", "testing")
+"""Packages that training does not import, so that no result depends on them."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,12 @@ def cell_key(recipe: Recipe, fold: int, *, study: str, split: str) -> str:
 
 @cache
 def code_digest() -> str:
-    """Hash of the version and of every source file of the package and its sensors: other code, other results."""
+    """Hash of the version and of every source file that training may import: other code, other results."""
     root = Path(fusionkit.__file__).parent
     sensors = root / "modalities" if (root / "modalities").is_dir() else root.parent / "modalities"
     digest = hashlib.sha256(fusionkit.__version__.encode())
-    for path in sorted({*root.rglob("*.py"), *sensors.rglob("*.py")}):
+    below = (path for path in root.rglob("*.py") if path.relative_to(root).parts[0] not in ABOVE)
+    for path in sorted({*below, *sensors.rglob("*.py")}):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

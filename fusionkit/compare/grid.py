@@ -70,7 +70,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Experiment:
     """A comparison's folder: ``comparison.json``, per setting ``split.json``, and a folder a cell.
 
     Attributes:
@@ -103,7 +103,7 @@ def compare(
     resume: bool = False,
     listener: Listener | None = None,
     heard: Heard = lambda done, total, left: None,
-) -> Comparison:
+) -> Experiment:
     """Train all cells that are missing.
 
     Everything a user can have wrong is told before the first cell is trained. The split is made once, of the first
@@ -136,7 +136,7 @@ def compare(
     missing = [cell for key, cell in cells.items() if key not in ended]
     listener.say(f"comparison {folder}: {len(cells)} cells, {len(missing)} to train")
     _train(missing, ended, executor, len(cells), heard)
-    return Comparison(folder, asked, blocks, ended)
+    return Experiment(folder, asked, blocks, ended)
 
 
 def _check(setting: Setting) -> Split:
@@ -232,10 +232,10 @@ def _train(missing: Sequence[Cell], ended: dict[str, Ended], executor: Executor,
             running.close()  # type: ignore[attr-defined]
 
 
-def describe(comparison: Comparison) -> dict[str, Any]:
+def describe(experiment: Experiment) -> dict[str, Any]:
     """What is kept of a comparison beside its cells: its words, the code, the splits and how the cells ended."""
     return {
-        **comparison.asked.said(),
+        **experiment.asked.said(),
         "code": code_digest(),
         "settings": [
             {
@@ -245,10 +245,10 @@ def describe(comparison: Comparison) -> dict[str, Any]:
                 "notes": list(block.notes),
                 "strategies": {one.label: one.role for one in block.setting.strategies},
                 "cells": [
-                    {"strategy": label, "fold": fold, "seed": seed, **vars(comparison.ended[cell.key])}
+                    {"strategy": label, "fold": fold, "seed": seed, **vars(experiment.ended[cell.key])}
                     for (label, fold, seed), cell in block.cells.items()
                 ],
             }
-            for block in comparison.blocks
+            for block in experiment.blocks
         ],
     }

@@ -1,0 +1,205 @@
+"""What the cells of an experiment scored: by strategy, seed and subject, paired, and every number in one table."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
+from jaxtyping import Float, Int
+
+from fusionkit.compare.cell import open_run
+from fusionkit.compare.grid import Block, Experiment
+from fusionkit.core.modality import Array
+from fusionkit.evaluation.baselines import choose_best_single, majority
+from fusionkit.evaluation.metric import Better
+from fusionkit.evaluation.metrics import primary_metric, score
+from fusionkit.evaluation.predict import prediction
+from fusionkit.heads.task import Task
+from fusionkit.recipe.build import build_tasks
+from fusionkit.training.arm import FUSED
+from fusionkit.training.checkpoint import write_atomically
+from fusionkit.training.fold import FoldResult
+
+BEST_SINGLE = "best single"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One task of one setting, scored by its main metric on test records.
+
+    A strategy that failed in a cell is nan there, and where a metric is not defined, too.
+
+    Attributes:
+        task: its name.
+        metric: its main metric.
+        better: which direction of that is better.
+        strategies: labels: what was asked for, sensors alone, ``best single``, ``late mean``, ``majority``.
+        subjects: names of the groups that the split keeps whole.
+        fold: that each subject is tested in.
+        pooled: over all test records, ``(strategy, seed)``.
+        folds: ``(strategy, seed, fold)``.
+        by_subject: ``(strategy, seed, subject)``.
+        test_share: share of the records that a fold tests, in the mean.
+        chosen: the sensor that validation chose, by seed and fold.
+    """
+
+    task: str
+    metric: str
+    better: Better
+    strategies: tuple[str, ...]
+    subjects: tuple[str, ...]
+    fold: Int[np.ndarray, " subject"]
+    pooled: Float[np.ndarray, "strategy seed"]
+    folds: Float[np.ndarray, "strategy seed fold"]
+    by_subject: Float[np.ndarray, "strategy seed subject"]
+    test_share: float
+    chosen: tuple[tuple[str, ...], ...]
+
+
+def scores(block: Block, experiment: Experiment) -> list[Scores]:
+    """Score a setting's cells, task by task."""
+    recipe, seeds = block.setting.recipe, experiment.asked.seeds
+    found = _read(block, experiment)
+    first = next((results for results in found.values() if all(results.values())), None)
+    if first is None:
+        return []
+    made = []
+    for name, task in build_tasks(recipe).items():
+        done = next(result for result in next(iter(first.values())) if result is not None)
+        task.restore(done.states[name])
+        target = task.encode(block.study.records.labels[recipe.tasks[name].column], name)
+        made.append(_score(block, name, task, target, found, seeds))
+    return made
+
+
+Found = Mapping[str, Mapping[int, Sequence[FoldResult | None]]]
+"""Results by strategy and seed (from 0), a fold after another."""
+
+
+def _read(block: Block, experiment: Experiment) -> Found:
+    found: dict[str, dict[int, list[FoldResult | None]]] = {}
+    for strategy in block.setting.strategies:
+        of = found[strategy.label] = {}
+        for number in range(experiment.asked.seeds):
+            places = [(strategy.label, fold, strategy.recipe.seed + number) for fold in range(len(block.split.folds))]
+            ended = [experiment.ended[block.cells[place].key] for place in places]
+            of[number] = [None if one.problem else open_run(one).results(FUSED)[fold] for fold, one in enumerate(ended)]
+    return found
+
+
+def _score(block: Block, name: str, task: Task, target: Array, found: Found, seeds: int) -> Scores:
+    metric = primary_metric(task)
+    sensors = [one.label for one in block.setting.strategies if one.role == "sensor"]
+    answers = {
+        label: {seed: [_test(task, name, one) for one in folds] for seed, folds in of.items()}
+        for label, of in found.items()
+    }
+    chosen: list[tuple[str, ...]] = []
+    if sensors:
+        answers[BEST_SINGLE] = {}
+        for seed in range(seeds):
+            best = [
+                choose_best_single(
+                    {label: _validation(task, name, found[label][seed][fold], target) for label in sensors},
+                    metric.better,
+                )
+                for fold in range(len(block.split.folds))
+            ]
+            chosen.append(tuple(best))
+            answers[BEST_SINGLE][seed] = [answers[label][seed][fold] for fold, label in enumerate(best)]
+    reference = found[block.setting.strategies[0].label]
+    baseline = "majority" if task.outcome == "probabilities" else "mean"
+    answers[baseline] = {seed: [_prior(task, name, one) for one in reference[seed]] for seed in range(seeds)}
+    group = block.study.records.group(block.split.options.by)
+    names = block.study.records.group_names(block.split.options.by)
+    tested = [fold.test for fold in block.split.folds]
+    subjects = np.unique(np.concatenate([group[rows] for rows in tested]))
+    home = np.array([next(k for k, rows in enumerate(tested) if (group[rows] == one).any()) for one in subjects])
+    shape = (len(answers), seeds)
+    pooled, folds = np.full(shape, np.nan), np.full((*shape, len(tested)), np.nan)
+    by_subject = np.full((*shape, len(subjects)), np.nan)
+    for i, of in enumerate(answers.values()):
+        for seed, parts in of.items():
+            for fold, part in enumerate(parts):
+                if part is not None:
+                    folds[i, seed, fold] = score(task, part[1], target[part[0]])[metric.name]
+            whole = [part for part in parts if part is not None]
+            if len(whole) < len(parts):
+                continue
+            rows, said = (np.concatenate([part[k] for part in whole]) for k in (0, 1))
+            pooled[i, seed] = score(task, said, target[rows])[metric.name]
+            for j, one in enumerate(subjects):
+                here = group[rows] == one
+                by_subject[i, seed, j] = score(task, said[here], target[rows][here])[metric.name]
+    sizes = [(len(f.test), sum(map(len, f.parts().values()))) for f in block.split.folds]
+    return Scores(
+        task=name,
+        metric=metric.name,
+        better=metric.better,
+        strategies=tuple(answers),
+        subjects=tuple(names[one] for one in subjects),
+        fold=home,
+        pooled=pooled,
+        folds=folds,
+        by_subject=by_subject,
+        test_share=float(np.mean([test / whole for test, whole in sizes])),
+        chosen=tuple(chosen),
+    )
+
+
+Part = tuple[Array, Array]
+"""Rows and predictions."""
+
+
+def _test(task: Task, name: str, result: FoldResult | None) -> Part | None:
+    if result is None:
+        return None
+    return result.rows["test"], prediction(task, result.decisions["test"]["all"][name])
+
+
+def _prior(task: Task, name: str, result: FoldResult | None) -> Part | None:
+    if result is None:
+        return None
+    task.restore(result.states[name])
+    return result.rows["test"], majority(task, len(result.rows["test"]))
+
+
+def _validation(task: Task, name: str, result: FoldResult | None, target: Array) -> float:
+    if result is None or not len(result.rows["validation"]):
+        return float("nan")
+    said = prediction(task, result.decisions["validation"]["all"][name])
+    return float(score(task, said, target[result.rows["validation"]])[primary_metric(task).name])
+
+
+def write_results(experiment: Experiment, found: Mapping[str, Sequence[Scores]]) -> None:
+    """Write ``results.csv`` and ``results.parquet``: a row a setting, task, strategy, seed and subject, and one a fold.
+
+    Args:
+        experiment: says where.
+        found: scores by label of the setting.
+    """
+    columns: dict[str, list[str | float | int | None]] = {
+        key: [] for key in ("setting", "task", "metric", "strategy", "seed", "fold", "subject", "score")
+    }
+    for label, tasks in found.items():
+        for one in tasks:
+            for i, strategy in enumerate(one.strategies):
+                for seed in range(one.pooled.shape[1]):
+                    rows = [
+                        (int(k), subject, j) for j, (k, subject) in enumerate(zip(one.fold, one.subjects, strict=True))
+                    ]
+                    values = [(k, subject, one.by_subject[i, seed, j]) for k, subject, j in rows]
+                    values += [(k, "", one.folds[i, seed, k]) for k in range(one.folds.shape[2])]
+                    for k, subject, value in values:
+                        place = (label, one.task, one.metric, strategy, seed, k, subject)
+                        number = None if np.isnan(value) else float(value)
+                        for column, cell in zip(columns.values(), (*place, number), strict=True):
+                            column.append(cell)
+    table = pyarrow.table(columns)
+    for name, write in (("results.csv", pyarrow.csv.write_csv), ("results.parquet", pyarrow.parquet.write_table)):
+        buffer = io.BytesIO()
+        write(table, buffer)
+        write_atomically(experiment.folder / name, buffer.getvalue())
