@@ -14,7 +14,7 @@ from fusionkit.evaluation.metrics import confusion_matrix
 from fusionkit.evaluation.summary import ScoreRow
 
 INK, ACCENT, SOFT = "#1f2937", "#2563eb", "#93c5fd"
-_STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none"}
+STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none"}
 
 
 def svg_text(figure: Figure) -> str:
@@ -28,7 +28,7 @@ def svg_text(figure: Figure) -> str:
 
 def score_bars(rows: Sequence[ScoreRow], metric: str) -> Figure:
     """Every model and baseline with its interval, the recipe's own on top."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7, 0.6 + 0.32 * len(rows)))
         axes = figure.add_subplot()
         for place, row in enumerate(reversed(rows)):
@@ -49,7 +49,7 @@ def score_bars(rows: Sequence[ScoreRow], metric: str) -> Figure:
 
 def learning_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     """Training and validation loss over epochs, a line for each fold."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7, 2.6))
         left, right = figure.subplots(1, 2)
         for number, (name, history) in enumerate(histories.items()):
@@ -81,7 +81,7 @@ def pretraining_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], c
     """
     entries = [entry for history in histories.values() for entry in history]
     sensors = list(dict.fromkeys(n.removeprefix("spread_") for e in entries for n in e if n.startswith("spread_")))
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 2.4))
         panels = figure.subplots(1, 4)
         for history in histories.values():
@@ -109,7 +109,7 @@ def confusion(prediction: Array, target: Array, classes: Sequence[str]) -> Figur
     counts = confusion_matrix(prediction, target)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     size = 1.6 + 0.42 * len(classes)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(size + 0.6, size))
         axes = figure.add_subplot()
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
@@ -128,7 +128,7 @@ def reliability(prediction: Array, target: Array) -> Figure:
     """How often answers are right against how sure they are, with the number of answers below."""
     curve = reliability_curve(prediction, target)
     centres, width = (curve.edges[:-1] + curve.edges[1:]) / 2, curve.edges[1] - curve.edges[0]
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.2, 3.0))
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         top.plot([0, 1], [0, 1], color="#9ca3af", linestyle="--", linewidth=1)
@@ -148,7 +148,7 @@ def values(prediction: Array, target: Array) -> Figure:
     """Answered against right values."""
     known = ~np.isnan(target)
     truth, answer = target[known], prediction.reshape(len(target))[known]
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.2, 3.0))
         axes = figure.add_subplot()
         ends = [float(min(truth.min(), answer.min())), float(max(truth.max(), answer.max()))] if len(truth) else [0, 1]
@@ -163,7 +163,7 @@ def values(prediction: Array, target: Array) -> Figure:
 def group_spread(by_group: Mapping[str, tuple[int, float]], metric: str) -> Figure:
     """The score of every group, sorted."""
     ordered = sorted(by_group.items(), key=lambda item: item[1][1])
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(max(3.2, min(9.0, 1 + 0.22 * len(ordered))), 2.2))
         axes = figure.add_subplot()
         axes.bar(range(len(ordered)), [value for _, (_, value) in ordered], color=SOFT)

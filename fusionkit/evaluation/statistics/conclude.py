@@ -77,7 +77,7 @@ def conclude(comparison: Comparison, *, margin: float) -> str:
     first, second, verdict = seen.first, seen.second, seen.verdict
     if verdict is Verdict.UNKNOWN:
         return f"Nothing can be said of {first} and {second}: there is no interval that holds their difference."
-    size = f"{_said(seen.difference)} [{_said(seen.low)}, {_said(seen.high)}] in {seen.units}"
+    size = f"{signed(seen.difference)} [{signed(seen.low)}, {signed(seen.high)}] in {seen.units}"
     if verdict is Verdict.BETTER:
         small = f"; the whole interval lies within ±{margin:g}, which is too little to matter"
         return f"{first} beats {second} by {size}{small if seen.equivalent(margin) else ''}."
@@ -118,7 +118,7 @@ def headline(comparisons: Sequence[Comparison], means: dict[str, float], *, bett
     return f"{start}: it beats {_list(beaten)}, but is not shown to differ from {_list(rest)}."
 
 
-def _said(value: float) -> str:
+def signed(value: float) -> str:
     """Three decimals, more where they would hide which side of 0 a number lies on."""
     for digits in (3, 4, 5, 6):
         if value == 0 or abs(round(value, digits)) > 0:
