@@ -127,9 +127,9 @@ def run_cell(cell: Cell, listener: Listener | None = None) -> Ended:
     Raises:
         Interrupted: a stop was asked for; what is trained is saved.
     """
-    recipe = parse_recipe(cell.recipe, f"cell {cell.key}")
     begun = any(Path(cell.folder).glob("run/*/recipe.yaml"))
     try:
+        recipe = parse_recipe(cell.recipe, f"cell {cell.key}")
         run = train(recipe, resume=begun, fold=cell.fold, listener=listener)
         ended = Ended(cell.key, str(run.folder), "", run.results(FUSED)[cell.fold].seconds)
     except Interrupted:
