@@ -8,24 +8,7 @@ from jaxtyping import Float
 from scipy.stats import t
 
 from fusionkit.core.errors import ConfigError, ShapeError
-
-
-def correction(folds: int, test_share: float) -> float:
-    r"""What the variance over folds is multiplied by to become that of their mean, as training sets overlap.
-
-    .. math:: \frac{1}{k} + \frac{\rho}{1 - \rho}, \quad \rho = n_\mathrm{test} / n
-
-    Four folds of a quarter each give 1/4 + 1/3 = 7/12; without overlap it would be 1/4.
-
-    Raises:
-        ConfigError: the share is not between 0 and 1.
-
-    Reference:
-        Nadeau and Bengio, Inference for the Generalization Error, Machine Learning 2003.
-    """
-    if not 0 <= test_share < 1:
-        raise ConfigError(f"the share of records tested in a fold must be from 0 to below 1, got {test_share:g}")
-    return 1 / folds + test_share / (1 - test_share)
+from fusionkit.evaluation.statistics.corrected_t import correction
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from scipy.stats import nct, t
 from fusionkit.core.errors import ConfigError
 
 
-def detectable_difference(error: float, freedom: int, *, level: float = 0.95, power: float = 0.8) -> float:
+def detectable_difference(error: float, freedom: float, *, level: float = 0.95, power: float = 0.8) -> float:
     r"""True difference that a two-sided t test finds with the given probability.
 
     The multiple :math:`\delta` of the standard error at which a noncentral t with that noncentrality falls beyond
@@ -26,7 +26,7 @@ def detectable_difference(error: float, freedom: int, *, level: float = 0.95, po
     if freedom < 1 or not 0 < level < 1 or not 1 - level < power < 1:
         raise ConfigError(
             "a detectable difference must have a degree of freedom and a power between 1 - level and 1, "
-            f"but got {freedom}, {power:g} and {level:g}"
+            f"but got {freedom:g}, {power:g} and {level:g}"
         )
     bar = float(t.ppf((1 + level) / 2, freedom))
 

@@ -6,10 +6,10 @@ from itertools import combinations
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import binom, t
+from scipy.stats import binom, ttest_1samp
 
 from fusionkit.core.recording import Array
-from fusionkit.evaluation.statistics.correlated_t import correction
+from fusionkit.evaluation.statistics.corrected_t import corrected_t
 from fusionkit.evaluation.statistics.friedman import friedman
 from fusionkit.evaluation.statistics.holm import holm
 from fusionkit.evaluation.statistics.nemenyi import critical_difference
@@ -80,17 +80,17 @@ def simulate(design: Design, studies: int, seed: int) -> Float[np.ndarray, "stud
 
 def corrected_t_folds(design: Design, scores: Array) -> Array:
     """Pairs that differ by the corrected resampled t test over folds, after Holm."""
-    return _holm_t(_by_fold(design, _pairs(design, scores)), correction(design.folds, 1 / design.folds))
+    return holm(corrected_t(_by_fold(design, _pairs(design, scores)), test_share=1 / design.folds).p) < 0.05
 
 
 def plain_t_folds(design: Design, scores: Array) -> Array:
     """Pairs that differ by a t test over folds that takes training sets for independent, after Holm."""
-    return _holm_t(_by_fold(design, _pairs(design, scores)), 1 / design.folds)
+    return holm(ttest_1samp(_by_fold(design, _pairs(design, scores)), 0, axis=-1).pvalue) < 0.05
 
 
 def t_subjects(design: Design, scores: Array) -> Array:
     """Pairs that differ by a t test over subjects, after Holm."""
-    return _holm_t(_pairs(design, scores).mean(-1), 1 / design.subjects)
+    return holm(ttest_1samp(_pairs(design, scores).mean(-1), 0, axis=-1).pvalue) < 0.05
 
 
 def signed_rank_subjects(design: Design, scores: Array) -> Array:
@@ -145,9 +145,3 @@ def _by_fold(design: Design, differences: Array) -> Array:
     """Means over the subjects of a fold and over seeds, ``(study, pair, fold)``."""
     each = differences.mean(-1)
     return np.stack([each[..., design.member == fold].mean(-1) for fold in range(design.folds)], axis=-1)
-
-
-def _holm_t(differences: Array, factor: float) -> Array:
-    units = differences.shape[-1]
-    statistic = differences.mean(-1) / np.sqrt(factor * differences.var(-1, ddof=1))
-    return holm(2 * t.sf(np.abs(statistic), units - 1)) < 0.05

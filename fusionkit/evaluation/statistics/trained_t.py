@@ -46,7 +46,8 @@ def trained_t(differences: Float[np.ndarray, "*test subject seed"], fold: Int[np
     The bracket leaves out what the first term has seen: it is (n - k) / (n - 1) for folds of one size, and 0 where
     each subject is a fold of its own. Where the folds' means lie further apart than this allows, V is their variance
     instead, :math:`\tfrac{k}{k - 1} \sum_f \tfrac{n_f^2}{n^2} (\bar d_f - \bar d)^2`. Seeds are no replicates of a
-    subject: more of them leave the first term as it is. Degrees of freedom are Satterthwaite's, n - 1 at most.
+    subject: more of them leave the first term as it is. Degrees of freedom are Satterthwaite's, n - 1 at most. With
+    one seed V is the larger of the first term and the variance of the folds, with k - 1 degrees of freedom.
 
     With the differences 1, 2, 3, 4 of four folds of one subject each it is the plain t test: error
     sqrt(5/3 / 4) = 0.645, three degrees of freedom.
@@ -61,7 +62,7 @@ def trained_t(differences: Float[np.ndarray, "*test subject seed"], fold: Int[np
         fold: number of the fold that tests each subject.
 
     Raises:
-        ShapeError: there are fewer than two subjects, folds or seeds, or not one fold for each subject.
+        ShapeError: there are fewer than two subjects, one training for all, or not one fold for each subject.
 
     Reference:
         Satterthwaite, An Approximate Distribution of Estimates of Variance Components, Biometrics Bulletin 1946;
@@ -70,23 +71,24 @@ def trained_t(differences: Float[np.ndarray, "*test subject seed"], fold: Int[np
     differences = np.asarray(differences, dtype=np.float64)
     subjects, seeds = differences.shape[-2:]
     _, member, size = np.unique(fold, return_inverse=True, return_counts=True)
-    if seeds < 2 or len(size) < 2 or member.shape != (subjects,):
+    folds = len(size)
+    if subjects < 2 or seeds * folds < 2 or member.shape != (subjects,):
         raise ShapeError(
-            "differences must be of two subjects, folds and seeds or more, and each subject must have a fold, "
-            f"but got {differences.shape} and folds {np.shape(fold)}"
+            "differences must be of two subjects or more with a fold each, and of two folds or seeds, "
+            f"but got {differences.shape} and {folds} folds of {np.shape(fold)}"
         )
     weight = (size / subjects) ** 2
-    by_fold = ((member == np.arange(len(size))[:, None]) / size[:, None]) @ differences  # (..., fold, seed)
+    by_fold = ((member == np.arange(folds)[:, None]) / size[:, None]) @ differences  # (..., fold, seed)
     each = differences.mean(-1)
     mean = each.mean(-1)
     over_subjects = each.var(-1, ddof=1) / subjects
-    unseen = max(0.0, 1 - (1 - weight.sum()) / (weight.sum() * (subjects - 1)))
-    over_seeds = unseen * weight * by_fold.var(-1, ddof=1) / seeds  # (..., fold)
+    unseen = max(0.0, 1 - (1 - weight.sum()) / (weight.sum() * (subjects - 1))) if seeds > 1 else 0.0
+    over_seeds = unseen * weight * by_fold.var(-1, ddof=min(1, seeds - 1)) / seeds  # (..., fold)
     variance = over_subjects + over_seeds.sum(-1)
-    worth = over_subjects**2 / (subjects - 1) + (over_seeds**2).sum(-1) / (seeds - 1)
+    worth = over_subjects**2 / (subjects - 1) + (over_seeds**2).sum(-1) / max(1, seeds - 1)
     freedom = np.divide(variance**2, worth, out=np.full_like(variance, np.inf), where=worth > 0)
-    freedom = np.minimum(freedom, subjects - 1)
-    over_folds = (weight * (by_fold.mean(-1) - mean[..., None]) ** 2).sum(-1) * len(size) / (len(size) - 1)
+    freedom = np.minimum(freedom, subjects - 1 if seeds > 1 else folds - 1)
+    over_folds = (weight * (by_fold.mean(-1) - mean[..., None]) ** 2).sum(-1) * folds / max(1, folds - 1)
     error = np.sqrt(np.maximum(variance, over_folds))
     away = np.abs(mean)
     statistic = np.divide(away, error, out=np.where(away == 0, 0.0, np.inf), where=error > 1e-12 * away)

@@ -1,18 +1,13 @@
-"""The Bayesian test by hand, by sampling, and against baycomp; the correction by hand."""
+"""The Bayesian test by hand, by sampling, and against baycomp."""
 
 import numpy as np
 import pytest
 import scipy.stats
 
 from fusionkit.core.errors import ConfigError, ShapeError
-from fusionkit.evaluation.statistics.correlated_t import correction, correlated_t
+from fusionkit.evaluation.statistics.correlated_t import correlated_t
 
 FOLDS = np.array([0.02, 0.05, -0.01, 0.04])
-
-
-def test_the_correction_by_hand():
-    assert correction(4, 0.25) == pytest.approx(7 / 12)
-    assert correction(10, 0) == pytest.approx(0.1)
 
 
 def test_without_a_region_the_probabilities_are_one_sided_p_values():
@@ -59,7 +54,5 @@ def test_what_makes_no_sense_is_refused():
         correlated_t(FOLDS, test_share=0.25, rope=-1)
     with pytest.raises(ConfigError, match="got nan"):
         correlated_t(FOLDS, test_share=0.25, rope=float("nan"))
-    with pytest.raises(ConfigError, match="got 1"):
-        correction(4, 1)
     with pytest.raises(ShapeError, match="got 1"):
         correlated_t(FOLDS[:1], test_share=0.25, rope=0)

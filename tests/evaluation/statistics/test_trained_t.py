@@ -79,9 +79,28 @@ def test_no_difference_and_the_same_for_all():
     assert trained_t(np.full((6, 2), 0.1), np.arange(6) % 2).p == 0
 
 
-@pytest.mark.parametrize(("shape", "fold"), [((6, 1), 3), ((6, 3), 1), ((1, 3), 1)])
-def test_too_few_of_anything_is_refused(shape, fold):
-    with pytest.raises(ShapeError, match="two subjects, folds and seeds"):
-        trained_t(np.zeros(shape), np.arange(shape[0]) % fold)
-    with pytest.raises(ShapeError, match=r"folds \(5,\)"):
+def test_one_seed_is_the_plain_t_test_over_folds_where_those_differ_more():
+    d = np.array([1.0, 1.1, 3.0, 3.1, 2.0, 2.2])[:, None]
+    fold = np.array([0, 0, 1, 1, 2, 2])
+    found = trained_t(d, fold)
+    theirs = scipy.stats.ttest_1samp([1.05, 3.05, 2.1], 0)
+    assert (found.p, found.freedom) == (pytest.approx(theirs.pvalue), 2)
+    assert trained_t(d[::-1], fold).error == pytest.approx(found.error)
+
+
+def test_one_fold_has_its_luck_from_seeds():
+    d = np.random.default_rng(5).normal(0, 1, (8, 4)) + np.array([0, 1, 2, 3.0])
+    found = trained_t(d, np.zeros(8, dtype=int))
+    expected = d.mean(1).var(ddof=1) / 8 + d.mean(0).var(ddof=1) / 4
+    assert found.error == pytest.approx(np.sqrt(expected))
+
+
+@pytest.mark.parametrize(("shape", "folds"), [((6, 1), 1), ((1, 3), 1)])
+def test_too_few_of_anything_is_refused(shape, folds):
+    with pytest.raises(ShapeError, match="two subjects or more with a fold each, and of two folds or seeds"):
+        trained_t(np.zeros(shape), np.arange(shape[0]) % folds)
+
+
+def test_every_subject_must_have_a_fold():
+    with pytest.raises(ShapeError, match=r"folds of \(5,\)"):
         trained_t(np.zeros((6, 3)), np.arange(5))
