@@ -49,14 +49,14 @@ class Coverage:
         size: mean number of classes in a set, likewise.
         empty: share of sets without a class.
         single: share of sets with one class.
-        by_subject: coverage of each.
+        by_subject: coverage and mean size of each.
     """
 
     coverage: Interval
     size: Interval
     empty: float
     single: float
-    by_subject: dict[str, float]
+    by_subject: dict[str, tuple[float, float]]
 
 
 def calibrate(
@@ -124,7 +124,10 @@ def coverage(
         size=bootstrap(size, sets, target, subjects, seed=seed, repetitions=repetitions),
         empty=float((member.sum(1) == 0).mean()) if len(member) else math.nan,
         single=float((member.sum(1) == 1).mean()) if len(member) else math.nan,
-        by_subject={str(name): float(_holds(member, truth)[who == number].mean()) for number, name in enumerate(names)},
+        by_subject={
+            str(name): (float(_holds(member[rows], truth[rows]).mean()), float(member[rows].sum(1).mean()))
+            for name, rows in ((name, who == number) for number, name in enumerate(names))
+        },
     )
 
 
