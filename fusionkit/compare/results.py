@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow
@@ -14,8 +15,8 @@ from fusionkit.compare.cell import open_run
 from fusionkit.compare.grid import Block, Experiment
 from fusionkit.core.modality import Array
 from fusionkit.evaluation.baselines import choose_best_single, majority
-from fusionkit.evaluation.metric import Better
-from fusionkit.evaluation.metrics import primary_metric, score
+from fusionkit.evaluation.metric import Better, Metric
+from fusionkit.evaluation.metrics import known, primary_metric
 from fusionkit.evaluation.predict import prediction
 from fusionkit.heads.task import Task
 from fusionkit.recipe.build import build_tasks
@@ -37,7 +38,9 @@ class Scores:
         metric: its main metric.
         better: which direction of that is better.
         strategies: labels: what was asked for, sensors alone, ``best single``, ``late mean``, ``majority``.
-        subjects: names of the groups that the split keeps whole.
+        sensors: those of them that are a sensor alone.
+        by: what the split keeps whole: ``subject``, ``trial`` or another.
+        subjects: names of these groups.
         fold: that each subject is tested in.
         pooled: over all test records, ``(strategy, seed)``.
         folds: ``(strategy, seed, fold)``.
@@ -50,6 +53,8 @@ class Scores:
     metric: str
     better: Better
     strategies: tuple[str, ...]
+    sensors: tuple[str, ...]
+    by: str
     subjects: tuple[str, ...]
     fold: Int[np.ndarray, " subject"]
     pooled: Float[np.ndarray, "strategy seed"]
@@ -60,15 +65,15 @@ class Scores:
 
 
 def scores(block: Block, experiment: Experiment) -> list[Scores]:
-    """Score a setting's cells, task by task."""
+    """Score a setting's cells, task by task; nothing where every cell failed."""
     recipe, seeds = block.setting.recipe, experiment.asked.seeds
     found = _read(block, experiment)
-    first = next((results for results in found.values() if all(results.values())), None)
-    if first is None:
+    every = (result for of in found.values() for folds in of.values() for result in folds)
+    done = next((result for result in every if result is not None), None)
+    if done is None:
         return []
     made = []
     for name, task in build_tasks(recipe).items():
-        done = next(result for result in next(iter(first.values())) if result is not None)
         task.restore(done.states[name])
         target = task.encode(block.study.records.labels[recipe.tasks[name].column], name)
         made.append(_score(block, name, task, target, found, seeds))
@@ -110,9 +115,11 @@ def _score(block: Block, name: str, task: Task, target: Array, found: Found, see
             ]
             chosen.append(tuple(best))
             answers[BEST_SINGLE][seed] = [answers[label][seed][fold] for fold, label in enumerate(best)]
-    reference = found[block.setting.strategies[0].label]
     baseline = "majority" if task.outcome == "probabilities" else "mean"
-    answers[baseline] = {seed: [_prior(task, name, one) for one in reference[seed]] for seed in range(seeds)}
+    answers[baseline] = {
+        seed: [_prior(task, name, [of[seed][fold] for of in found.values()]) for fold in range(len(block.split.folds))]
+        for seed in range(seeds)
+    }
     group = block.study.records.group(block.split.options.by)
     names = block.study.records.group_names(block.split.options.by)
     tested = [fold.test for fold in block.split.folds]
@@ -125,21 +132,23 @@ def _score(block: Block, name: str, task: Task, target: Array, found: Found, see
         for seed, parts in of.items():
             for fold, part in enumerate(parts):
                 if part is not None:
-                    folds[i, seed, fold] = score(task, part[1], target[part[0]])[metric.name]
+                    folds[i, seed, fold] = _measure(metric, part[1], target[part[0]])
             whole = [part for part in parts if part is not None]
             if len(whole) < len(parts):
                 continue
             rows, said = (np.concatenate([part[k] for part in whole]) for k in (0, 1))
-            pooled[i, seed] = score(task, said, target[rows])[metric.name]
+            pooled[i, seed] = _measure(metric, said, target[rows])
             for j, one in enumerate(subjects):
                 here = group[rows] == one
-                by_subject[i, seed, j] = score(task, said[here], target[rows][here])[metric.name]
+                by_subject[i, seed, j] = _measure(metric, said[here], target[rows][here])
     sizes = [(len(f.test), sum(map(len, f.parts().values()))) for f in block.split.folds]
     return Scores(
         task=name,
         metric=metric.name,
         better=metric.better,
         strategies=tuple(answers),
+        sensors=tuple(sensors),
+        by=block.split.options.by,
         subjects=tuple(names[one] for one in subjects),
         fold=home,
         pooled=pooled,
@@ -160,7 +169,9 @@ def _test(task: Task, name: str, result: FoldResult | None) -> Part | None:
     return result.rows["test"], prediction(task, result.decisions["test"]["all"][name])
 
 
-def _prior(task: Task, name: str, result: FoldResult | None) -> Part | None:
+def _prior(task: Task, name: str, results: Sequence[FoldResult | None]) -> Part | None:
+    """Of the training records, which are the same for all strategies: the first that was trained knows them."""
+    result = next((one for one in results if one is not None), None)
     if result is None:
         return None
     task.restore(result.states[name])
@@ -171,11 +182,19 @@ def _validation(task: Task, name: str, result: FoldResult | None, target: Array)
     if result is None or not len(result.rows["validation"]):
         return float("nan")
     said = prediction(task, result.decisions["validation"]["all"][name])
-    return float(score(task, said, target[result.rows["validation"]])[primary_metric(task).name])
+    return _measure(primary_metric(task), said, target[result.rows["validation"]])
 
 
-def write_results(experiment: Experiment, found: Mapping[str, Sequence[Scores]]) -> None:
+def _measure(metric: Metric, said: Array, target: Array) -> float:
+    """nan, too, where no record has a label."""
+    said, target, _ = known(said, target)
+    return float(metric(said, target)) if len(target) else float("nan")
+
+
+def write_results(experiment: Experiment, found: Mapping[str, Sequence[Scores]]) -> list[Path]:
     """Write ``results.csv`` and ``results.parquet``: a row a setting, task, strategy, seed and subject, and one a fold.
+
+    Seeds are counted from the recipe's own, which is 0.
 
     Args:
         experiment: says where.
@@ -198,8 +217,10 @@ def write_results(experiment: Experiment, found: Mapping[str, Sequence[Scores]])
                         number = None if np.isnan(value) else float(value)
                         for column, cell in zip(columns.values(), (*place, number), strict=True):
                             column.append(cell)
-    table = pyarrow.table(columns)
+    table, made = pyarrow.table(columns), []
     for name, write in (("results.csv", pyarrow.csv.write_csv), ("results.parquet", pyarrow.parquet.write_table)):
         buffer = io.BytesIO()
         write(table, buffer)
         write_atomically(experiment.folder / name, buffer.getvalue())
+        made.append(experiment.folder / name)
+    return made

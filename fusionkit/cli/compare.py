@@ -1,0 +1,76 @@
+"""`fusionkit compare`: which way to fuse is the best here, and is that shown?"""
+
+import os
+from typing import Annotated
+
+import typer
+
+
+def compare(
+    words: Annotated[
+        list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE]...", help="recipes, and changes to all of them")
+    ],
+    vary: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE,VALUE", help="what strategies differ in (may be repeated)")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="trainings of every strategy in every fold")] = 3,
+    jobs: Annotated[int | None, typer.Option(min=1, help="trainings at once [default: one a processor]")] = None,
+    rope: Annotated[float, typer.Option(help="largest difference that does not matter, in units of the score")] = 0.01,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the newest comparison of these words")] = False,
+    report: Annotated[bool, typer.Option(help="measure costs and write report.html")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="print what was found as JSON")] = False,
+) -> None:
+    """Train every strategy in every fold with every seed on one split, and say what is shown.
+
+    Beside the strategies stand every sensor alone, the best of them by validation, the late mean, and the training
+    prior. A key of data, such as data.split.kind, gives settings that are reported apart. Ends with 1 where a
+    training failed, after three tries each.
+
+    Example:
+        fusionkit compare quickstart --vary fusion.kind=concat,rcft,bottleneck,vote --seeds 5
+        fusionkit compare mine.yaml theirs.yaml data.path=lab.csv --jobs 2
+        fusionkit compare quickstart --vary fusion.kind=concat,rcft,bottleneck,vote --seeds 5 --resume
+    """
+    from fusionkit.cli.output import console, print_json
+    from fusionkit.cli.progress import watch
+    from fusionkit.cli.tables import print_comparison
+    from fusionkit.compare.compare_page import build_compare_page
+    from fusionkit.compare.cost import costs
+    from fusionkit.compare.executor import LocalExecutor
+    from fusionkit.compare.grid import Asked
+    from fusionkit.compare.grid import compare as train_all
+    from fusionkit.compare.results import scores, write_results
+    from fusionkit.compare.verdict import VERDICT, check_margin, judge, write_verdict
+    from fusionkit.training.checkpoint import write_atomically
+
+    check_margin(rope)
+    recipes, overrides = (tuple(word for word in words if ("=" in word) == change) for change in (False, True))
+    asked = Asked(recipes, overrides, tuple(vary or ()), seeds)
+    screen = console(stderr=as_json)
+    with watch(screen) as listener:
+        executor = LocalExecutor(jobs or os.cpu_count() or 1)
+        experiment = train_all(asked, executor, resume=resume, listener=listener, heard=listener.cells)
+    found = {
+        block.setting.label: [
+            (one, judge(one, setting=block.setting.label, margin=rope)) for one in scores(block, experiment)
+        ]
+        for block in experiment.blocks
+    }
+    if report:
+        screen.print("measuring what every strategy costs")
+    spent = {block.setting.label: costs(block, experiment) if report else [] for block in experiment.blocks}
+    made = write_results(experiment, {label: [one for one, _ in tasks] for label, tasks in found.items()})
+    judged = [verdict for tasks in found.values() for _, verdict in tasks]
+    said = write_verdict(experiment, judged, spent)
+    made.append(experiment.folder / VERDICT)
+    if report:
+        made.append(experiment.folder / "report.html")
+        write_atomically(made[-1], build_compare_page(experiment, found, spent).encode())
+    if as_json:
+        print_json(said)
+    else:
+        print_comparison(screen, judged, experiment.failed, spent)
+    for path in made:
+        screen.print(f"wrote {path}")
+    if experiment.failed:
+        raise typer.Exit(1)
