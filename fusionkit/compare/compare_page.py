@@ -141,37 +141,25 @@ def _strategies(judged: Judged) -> str:
 
 
 def _pairs(judged: Judged) -> str:
-    best = {one.first: k for k, one in enumerate(judged.comparisons)}
-    lines = []
-    ordered = sorted(judged.pairs, key=lambda pair: _place(judged, pair))
-    for pair in ordered:
-        one, turn = pair.comparison, 1
-        if one.first not in best or one.difference < 0:
-            one, turn = one.turned, -1
+    """Two tables with a line a pair, the one with the better mean first: what is tested, and how large it is."""
+    tests, sizes = [], []
+    for pair in sorted(judged.pairs, key=lambda pair: _place(judged, pair)):
+        turned = pair.comparison.difference < 0
+        one, turn = (pair.comparison.turned, -1) if turned else (pair.comparison, 1)
         span = f"\n[{signed(one.low)}, {signed(one.high)}]" if np.isfinite(one.low) else ""
-        posterior = "–"
+        shown = one.verdict in (Verdict.BETTER, Verdict.WORSE)
+        name, difference = f"{one.first} less {one.second}", f"{signed(one.difference)}{span}"
+        chances = [one.p, pair.signed_rank, pair.sign_flip, pair.corrected]
+        tests.append(([name, difference, *map(_chance, chances), _number(pair.detectable)], shown))
+        posterior = ["–"] * 3
         if pair.posterior is not None:
             ends = [pair.posterior.better, pair.posterior.same, pair.posterior.worse][::turn]
-            posterior = " / ".join(f"{value:.2f}" for value in ends)
-        cells = [
-            f"{one.first} less {one.second}",
-            f"{signed(one.difference)}{span}",
-            _chance(one.p),
-            _chance(pair.signed_rank),
-            _chance(pair.sign_flip),
-            _chance(pair.corrected),
-            posterior,
-            _number(turn * pair.hedges_gz, 2),
-            _number(turn * pair.rank_biserial, 2),
-            _number(turn * pair.cliffs_delta, 2),
-            _number(pair.detectable),
-        ]
-        lines.append((cells, one.verdict in (Verdict.BETTER, Verdict.WORSE)))
-    header = [
-        "pair", "difference", "p", "p, Wilcoxon", "p, sign flips", "p, corrected t", "better / same / worse",
-        "Hedges' g", "rank-biserial", "Cliff's delta", "detectable",
-    ]  # fmt: skip
-    return html.table(header, lines)
+            posterior = [_number(value) for value in ends]
+        values = [turn * value for value in (pair.cohen_dz, pair.hedges_gz, pair.rank_biserial, pair.cliffs_delta)]
+        sizes.append(([name, *posterior, *(_number(value, 2) for value in values)], shown))
+    header = ["pair", "difference", "p", "Wilcoxon", "sign flips", "corrected t, folds", "detectable"]
+    probable = ["pair", "P(better)", "P(same)", "P(worse)", "Cohen's d", "Hedges' g", "rank-biserial", "Cliff's delta"]
+    return html.table(header, tests) + "<p></p>" + html.table(probable, sizes)
 
 
 def _place(judged: Judged, pair: Pair) -> tuple[int, int]:
