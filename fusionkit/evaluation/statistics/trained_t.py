@@ -27,7 +27,7 @@ class TrainedT:
     p: Array
 
     def interval(self, level: float = 0.95) -> tuple[Array, Array]:
-        """Lower and upper end: those of no effect at all are not beyond 0 where p is above 1 less the level."""
+        """Lower and upper end; 0 lies outside exactly where p is below 1 less the level."""
         reach = t.ppf((1 + level) / 2, self.freedom) * self.error
         return np.asarray(self.mean - reach), np.asarray(self.mean + reach)
 
@@ -52,10 +52,12 @@ def trained_t(differences: Float[np.ndarray, "*test subject seed"], fold: Int[np
     With the differences 1, 2, 3, 4 of four folds of one subject each it is the plain t test: error
     sqrt(5/3 / 4) = 0.645, three degrees of freedom.
 
-    The combination is ours (random effects: subjects in folds, and seeds). On null studies of
-    `fusionkit.evaluation.statistics.null_study` it keeps the level where tests over subjects alone do not; only an
-    effect of training sets that all seeds share and that few folds do not show makes it too bold: the corrected t
-    test over folds covers that, and finds next to nothing with four folds.
+    The combination is ours (random effects: subjects in folds, and seeds). In null studies of six strategies, four
+    folds, three seeds and 15 subjects (`fusionkit.evaluation.statistics.null_study`), some pair was said to differ in
+    2 % of studies without luck and 2 % with luck of 0.04, where the t test over subjects said so in 5 % and 12 %, and
+    the corrected t test over folds in 2 % and 1 %. A difference of 0.1 was found in 80 % and 51 % of cases, by the
+    corrected test in 7 % and 4 %. What a training set does to all its seeds alike is seen only through the folds:
+    with a deviation of 0.02 more, false findings rise to 6 % (subjects alone: 25 %).
 
     Args:
         differences: first strategy less second, for every subject and seed.

@@ -9,7 +9,7 @@ from fusionkit.evaluation.statistics.detectable import detectable_difference
 
 
 @pytest.mark.parametrize("subjects", [4, 12, 40])
-@pytest.mark.parametrize(("level", "power"), [(0.95, 0.8), (0.99, 0.5)])
+@pytest.mark.parametrize(("level", "power"), [(0.95, 0.8), (0.99, 0.5), (0.95, 0.08)])
 def test_agrees_with_statsmodels(subjects, level, power):
     statsmodels = pytest.importorskip("statsmodels.stats.power")
     effect = statsmodels.TTestPower().solve_power(nobs=subjects, alpha=1 - level, power=power)
