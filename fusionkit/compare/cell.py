@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import fusionkit
+from fusionkit.compare.asked_again import ask_again
+from fusionkit.compare.corruption import Faults, keep_faults, read_faults
+from fusionkit.compare.subsets import keep_subsets, read_subsets
 from fusionkit.core.errors import FusionkitError
 from fusionkit.recipe.load import parse_recipe
 from fusionkit.recipe.sections import Recipe
@@ -38,6 +41,7 @@ class Cell:
         fold: which one.
         seed: of weights and order, written into the recipe.
         folder: where it is kept.
+        faults: that the trained model is asked again under, and with every subset of its sensors; None asks nothing.
     """
 
     key: str
@@ -46,6 +50,13 @@ class Cell:
     fold: int
     seed: int
     folder: str
+    faults: Faults | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether the trained model has been asked all that it is to be asked again."""
+        folder, faults = Path(self.folder), self.faults
+        return faults is None or (read_subsets(folder) is not None and read_faults(folder, faults) is not None)
 
     @property
     def done(self) -> Path:
@@ -70,7 +81,17 @@ class Ended:
     seconds: float
 
 
-def make_cell(strategy: str, recipe: Recipe, fold: int, seed: int, *, study: str, split: str, cells: Path) -> Cell:
+def make_cell(
+    strategy: str,
+    recipe: Recipe,
+    fold: int,
+    seed: int,
+    *,
+    study: str,
+    split: str,
+    cells: Path,
+    faults: Faults | None = None,
+) -> Cell:
     """A cell of these settings.
 
     Args:
@@ -81,6 +102,7 @@ def make_cell(strategy: str, recipe: Recipe, fold: int, seed: int, *, study: str
         study: digest of the study.
         split: digest of the split.
         cells: folder of all cells.
+        faults: see `Cell`; they change no key, for they change nothing of the training.
     """
     recipe = replace(recipe, seed=seed)
     key = cell_key(recipe, fold, study=study, split=split)
@@ -89,7 +111,7 @@ def make_cell(strategy: str, recipe: Recipe, fold: int, seed: int, *, study: str
     data = recipe.data.model_copy(update={"cache": cache})
     run = recipe.run.model_copy(update={"dir": str(folder)})
     own = replace(recipe, name="run", data=data, run=run)
-    return Cell(key, strategy, dump_recipe(own), fold, seed, str(folder))
+    return Cell(key, strategy, dump_recipe(own), fold, seed, str(folder), faults)
 
 
 def cell_key(recipe: Recipe, fold: int, *, study: str, split: str) -> str:
@@ -122,7 +144,9 @@ def read_ended(cell: Cell) -> Ended | None:
 
 
 def run_cell(cell: Cell, listener: Listener | None = None) -> Ended:
-    """Train a cell in this process, from where it was left if it was begun; a mistake in recipe or data is its end.
+    """Train a cell in this process, from where it was left if it was begun, and ask what it is to be asked again.
+
+    A mistake in recipe or data is its end.
 
     Raises:
         Interrupted: a stop was asked for; what is trained is saved.
@@ -131,6 +155,10 @@ def run_cell(cell: Cell, listener: Listener | None = None) -> Ended:
     try:
         recipe = parse_recipe(cell.recipe, f"cell {cell.key}")
         run = train(recipe, resume=begun, fold=cell.fold, listener=listener)
+        if cell.faults is not None and not cell.asked:
+            again = ask_again(run, cell.fold)
+            keep_subsets(again, Path(cell.folder))
+            keep_faults(again, Path(cell.folder), cell.faults)
         ended = Ended(cell.key, str(run.folder), "", run.results(FUSED)[cell.fold].seconds)
     except Interrupted:
         raise

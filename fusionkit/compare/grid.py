@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fusionkit.compare.cell import Cell, Ended, code_digest, make_cell, read_ended
+from fusionkit.compare.corruption import Faults
 from fusionkit.compare.executor import Executor
 from fusionkit.compare.strategy import Setting, settings
 from fusionkit.core.errors import ConfigError, DataError, located
@@ -33,12 +34,15 @@ class Asked:
         overrides: changes to all of them.
         vary: keys and their values.
         seeds: how many, from the recipe's own on.
+        faults: that every trained model is asked again under, and with every subset of its sensors; None asks
+            nothing. A comparison that is done without may be resumed with them: nothing is trained again.
     """
 
     recipes: tuple[str, ...]
     overrides: tuple[str, ...]
     vary: tuple[str, ...]
     seeds: int
+    faults: Faults | None = None
 
     def said(self) -> dict[str, Any]:
         """As plain data."""
@@ -132,7 +136,9 @@ def compare(
         for number, (setting, split) in enumerate(zip(wanted, checked, strict=True))
     )
     cells = {cell.key: cell for block in blocks for cell in block.cells.values()}
-    ended = {key: found for key, cell in cells.items() if (found := read_ended(cell)) and not found.problem}
+    ended = {
+        key: found for key, cell in cells.items() if (found := read_ended(cell)) and not found.problem and cell.asked
+    }
     missing = [cell for key, cell in cells.items() if key not in ended]
     listener.say(f"comparison {folder}: {len(cells)} cells, {len(missing)} to train")
     _train(missing, ended, executor, len(cells), heard)
@@ -207,6 +213,7 @@ def _block(setting: Setting, split: Split, folder: Path, number: int, asked: Ask
                     study=studies[strategy.label].digest,
                     split=split.digest,
                     cells=folder / CELLS,
+                    faults=asked.faults,
                 )
     order = sorted(cells, key=lambda place: (place[2], place[1]))  # a whole comparison early, then more seeds of it
     unique = tuple(dict.fromkeys(notes))
