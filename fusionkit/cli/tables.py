@@ -8,7 +8,7 @@ from rich.table import Table
 
 from fusionkit.compare.cell import Cell
 from fusionkit.compare.cost import Cost
-from fusionkit.compare.verdict import Judged
+from fusionkit.compare.verdict import Judged, counted
 from fusionkit.evaluation.intervals import Interval
 from fusionkit.evaluation.probing import Probed
 from fusionkit.evaluation.summary import Summary
@@ -76,7 +76,7 @@ def print_comparison(
         spent = {cost.strategy: cost for cost in costs.get(one.setting, ())}
         metric, better = one.metric.replace("_", " "), f"{one.better} is better"
         where = f"{one.setting}: " if one.setting else ""
-        title = f"{where}{one.task}: {metric} of {one.subjects} {one.by}s, {better}"
+        title = f"{where}{one.task}: {metric} of {counted(one.subjects, one.by)}, {better}"
         table = Table(title=title, title_justify="left")
         table.add_column("strategy")
         for column in ("mean [95 %]", "all records", "over seeds", "rank", "parameters", "ms to an answer"):

@@ -11,7 +11,7 @@ from fusionkit.compare.cost import Cost
 from fusionkit.compare.grid import Experiment
 from fusionkit.compare.plots import cost_scatter, subject_lines
 from fusionkit.compare.results import Scores
-from fusionkit.compare.verdict import Judged
+from fusionkit.compare.verdict import Judged, counted
 from fusionkit.core.recording import Array
 from fusionkit.evaluation import html
 from fusionkit.evaluation.comparison_plots import critical_difference_diagram, forest
@@ -51,7 +51,7 @@ def build_compare_page(experiment: Experiment, found: Found, costs: Mapping[str,
             body.append(f"<h2>{escape(label)}</h2>")
         body += [f'<p class="note">{escape(note)}</p>' for note in block.notes]
         for scores, judged in found.get(label, ()):
-            body += _task(scores, judged, by_strategy)
+            body += _task(scores, judged, by_strategy, 3 if several else 2)
         if by_strategy:
             body += ["<h3>Cost</h3>", _costs(list(by_strategy.values()))]
     body.append("<h2>How it was compared</h2>")
@@ -81,10 +81,10 @@ def _failed(experiment: Experiment) -> Iterator[str]:
     )
 
 
-def _task(scores: Scores, judged: Judged, costs: Mapping[str, Cost]) -> Iterator[str]:
-    metric, by = judged.metric.replace("_", " "), judged.by
-    best = f"{judged.better} is better"
-    yield f"<h2>{escape(judged.task)} <span class='muted'>{escape(metric)} of {judged.subjects} {escape(by)}s, {best}</span></h2>"
+def _task(scores: Scores, judged: Judged, costs: Mapping[str, Cost], level: int) -> Iterator[str]:
+    by = judged.by
+    words = f"{judged.metric.replace('_', ' ')} of {counted(judged.subjects, by)}, {judged.better} is better"
+    yield f"<h{level}>{escape(judged.task)} <span class='muted'>{escape(words)}</span></h{level}>"
     yield _strategies(judged)
     yield from (f'<p class="note">{escape(note)}</p>' for note in judged.notes)
     if judged.pairs:
@@ -234,7 +234,8 @@ def _method(found: Found) -> Iterator[str]:
         "of this size finds in 80 % of cases at the level of all pairs together."
     )
     yield (
-        "The best single sensor is chosen in every fold by its score on validation records, never on test records. "
+        "The best single sensor is chosen in every fold by its score on validation records, never on test records. The "
+        "late mean has the encoders of the first strategy and a branch a sensor, and answers with the mean of the branches. "
         "Majority (mean for numbers) answers with what was most frequent in training."
     )
 

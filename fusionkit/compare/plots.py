@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 import numpy as np
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from fusionkit.compare.cost import Cost
 from fusionkit.compare.verdict import Line
@@ -50,18 +52,18 @@ def subject_lines(lines: Sequence[Line], by_subject: Float[np.ndarray, "strategy
 def cost_scatter(lines: Sequence[Line], costs: Mapping[str, Cost], metric: str) -> Figure:
     """Mean score with its interval over parameters, multiplications and time to answer, each on a logarithmic axis."""
     panels = {"parameters": "parameters", "multiplications an answer": "macs", "ms to an answer": "latency_ms"}
+    order = list(costs)  # a strategy has one colour whatever the task
     shown = [one for one in lines if one.name in costs and np.isfinite(one.mean)]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 3.1), layout="constrained")
         for axes, (words, field) in zip(figure.subplots(1, len(panels), sharey=True), panels.items(), strict=True):
-            for number, one in enumerate(shown):
-                x, colour = getattr(costs[one.name], field), f"C{number % 10}"
+            for one in shown:
+                x, colour = getattr(costs[one.name], field), f"C{order.index(one.name) % 10}"
                 marker = "o" if one.compared else "D"
                 if np.isfinite([one.low, one.high]).all():
                     axes.plot([x, x], [one.low, one.high], color=colour, linewidth=1.5, alpha=0.5)
                 axes.plot([x], [one.mean], marker, color=colour, markersize=6, label=one.name)
-            axes.set_xscale("log")
-            axes.margins(x=0.15)
+            _logarithmic(axes, [getattr(costs[one.name], field) for one in shown])
             axes.set_xlabel(words)
             axes.grid(color=PALE)
             axes.set_axisbelow(True)
@@ -72,6 +74,17 @@ def cost_scatter(lines: Sequence[Line], costs: Mapping[str, Cost], metric: str) 
         for text in legend.get_texts():
             text.set_parse_math(False)
     return figure
+
+
+def _logarithmic(axes: Axes, values: Sequence[float]) -> None:
+    """An axis of few labels, whether the values lie within a decade or over many."""
+    span = np.log10(max(values) / max(min(values), 1e-9)) if values else 1.0
+    steps = (1.0,) if span > 1.5 else (1.0, 2.0, 5.0) if span > 0.5 else (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0)
+    axes.set_xscale("log")
+    axes.margins(x=0.15)
+    axes.xaxis.set_major_locator(LogLocator(subs=steps))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _words(metric: str) -> str:

@@ -129,7 +129,7 @@ def judge(scores: Scores, *, setting: str = "", margin: float = 0.01) -> Judged:
     sign = 1 if scores.better == "higher" else -1
     lines.sort(key=lambda line: -sign * line.mean if np.isfinite(line.mean) else np.inf)
     folds = len(np.unique(fold))
-    units = f"{subjects} {scores.by}s in {folds} fold{'s' if folds > 1 else ''}"
+    units = f"{counted(subjects, scores.by)} in {counted(folds, 'fold')}"
     pairs: list[Pair] = []
     if len(compared) > 1:
         found = compare_pairs(
@@ -167,6 +167,11 @@ def judge(scores: Scores, *, setting: str = "", margin: float = 0.01) -> Judged:
         headline=headline(comparisons, means, better=scores.better) if best else "Nothing was scored.",
         sentences=tuple(conclude(one, margin=margin) for one in about),
     )
+
+
+def counted(number: int, what: str) -> str:
+    """``1 subject``, ``2 subjects``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def check_margin(margin: float) -> None:
@@ -242,9 +247,8 @@ def _notes(scores: Scores, subjects: int, folds: int, seeds: int, left_out: dict
         gone = "; ".join(f"{name}: {why}" for name, why in left_out.items())
         found.append(f"not compared, for a comparison of what is left would not be fair: {gone}")
     if subjects < len(scores.subjects):
-        found.append(
-            f"{len(scores.subjects) - subjects} of {len(scores.subjects)} {by}s have no score and are left out"
-        )
+        every = counted(len(scores.subjects), by)
+        found.append(f"left out for want of a score: {len(scores.subjects) - subjects} of {every}")
     if subjects < 2:
         found.append(f"fewer than two {by}s were tested: nothing can be said of others")
     elif seeds * folds < 2:

@@ -120,7 +120,7 @@ def test_a_subject_without_a_score_is_left_out_of_all():
     scores.by_subject[1, 0, 3] = np.nan
     judged = judge(scores)
     assert judged.pairs[0].comparison.difference == pytest.approx(0.02)
-    assert any("1 of 4 subjects" in note for note in judged.notes)
+    assert any("score: 1 of 4 subjects" in note for note in judged.notes)
 
 
 def test_one_training_concludes_nothing():
@@ -146,6 +146,11 @@ def test_the_margin_is_what_equivalence_and_probabilities_are_by():
     assert "equivalence within ±0.1 is shown" in wide.sentences[0]
     assert "is not shown either" in narrow.sentences[0]
     assert wide.pairs[0].posterior.same > 0.99 > narrow.pairs[0].posterior.same
+
+
+def test_a_difference_by_rounding_alone_is_none():
+    judged = judge(made(two([1e-17, 0.1, -0.1, 0.0]), ["a", "b"]))
+    assert "(0.000 [" in judged.sentences[0]
 
 
 def test_frozen_scores_stay_as_they_are():

@@ -119,7 +119,8 @@ def headline(comparisons: Sequence[Comparison], means: dict[str, float], *, bett
 
 
 def signed(value: float) -> str:
-    """Three decimals, more where they would hide which side of 0 a number lies on."""
+    """Three decimals, more where they would hide which side of 0 a number lies on; 0 where rounding alone put it there."""
+    value = 0.0 if abs(value) < 1e-12 else value
     for digits in (3, 4, 5, 6):
         if value == 0 or abs(round(value, digits)) > 0:
             return f"{value + 0:.{digits}f}"
