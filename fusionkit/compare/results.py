@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ BEST_SINGLE = "best single"
 
 @dataclass(frozen=True)
 class Scores:
-    """One task of one setting, scored by its main metric on test records.
+    """One task of one setting, scored by its main metric on the test records that all strategies answered.
 
     A strategy that failed in a cell is nan there, and where a metric is not defined, too.
 
@@ -96,10 +97,16 @@ def _read(block: Block, experiment: Experiment) -> Found:
 
 
 def _score(block: Block, name: str, task: Task, target: Array, found: Found, seeds: int) -> Scores:
-    metric = primary_metric(task)
+    metric, count = primary_metric(task), len(block.split.folds)
     sensors = [one.label for one in block.setting.strategies if one.role == "sensor"]
+    test, validation = (
+        [_common([of[seed][fold] for of in found.values() for seed in range(seeds)], part) for fold in range(count)]
+        for part in ("test", "validation")
+    )
     answers = {
-        label: {seed: [_test(task, name, one) for one in folds] for seed, folds in of.items()}
+        label: {
+            seed: [_part(task, name, one, "test", test[k]) for k, one in enumerate(folds)] for seed, folds in of.items()
+        }
         for label, of in found.items()
     }
     chosen: list[tuple[str, ...]] = []
@@ -108,16 +115,21 @@ def _score(block: Block, name: str, task: Task, target: Array, found: Found, see
         for seed in range(seeds):
             best = [
                 choose_best_single(
-                    {label: _validation(task, name, found[label][seed][fold], target) for label in sensors},
+                    {
+                        label: _value(
+                            metric, _part(task, name, found[label][seed][fold], "validation", validation[fold]), target
+                        )
+                        for label in sensors
+                    },
                     metric.better,
                 )
-                for fold in range(len(block.split.folds))
+                for fold in range(count)
             ]
             chosen.append(tuple(best))
             answers[BEST_SINGLE][seed] = [answers[label][seed][fold] for fold, label in enumerate(best)]
     baseline = "majority" if task.outcome == "probabilities" else "mean"
     answers[baseline] = {
-        seed: [_prior(task, name, [of[seed][fold] for of in found.values()]) for fold in range(len(block.split.folds))]
+        seed: [_prior(task, name, [of[seed][k] for of in found.values()], test[k]) for k in range(count)]
         for seed in range(seeds)
     }
     group = block.study.records.group(block.split.options.by)
@@ -131,16 +143,15 @@ def _score(block: Block, name: str, task: Task, target: Array, found: Found, see
     for i, of in enumerate(answers.values()):
         for seed, parts in of.items():
             for fold, part in enumerate(parts):
-                if part is not None:
-                    folds[i, seed, fold] = _measure(metric, part[1], target[part[0]])
+                folds[i, seed, fold] = _value(metric, part, target)
             whole = [part for part in parts if part is not None]
             if len(whole) < len(parts):
                 continue
             rows, said = (np.concatenate([part[k] for part in whole]) for k in (0, 1))
-            pooled[i, seed] = _measure(metric, said, target[rows])
+            pooled[i, seed] = _value(metric, (rows, said), target)
             for j, one in enumerate(subjects):
                 here = group[rows] == one
-                by_subject[i, seed, j] = _measure(metric, said[here], target[rows][here])
+                by_subject[i, seed, j] = _value(metric, (rows[here], said[here]), target)
     sizes = [(len(f.test), sum(map(len, f.parts().values()))) for f in block.split.folds]
     return Scores(
         task=name,
@@ -163,32 +174,34 @@ Part = tuple[Array, Array]
 """Rows and predictions."""
 
 
-def _test(task: Task, name: str, result: FoldResult | None) -> Part | None:
+def _common(results: Sequence[FoldResult | None], part: str) -> Array:
+    """The records that every strategy answered: one whose sensor needs its first seconds to calibrate leaves these out."""
+    rows = [one.rows[part] for one in results if one is not None]
+    return reduce(np.intersect1d, rows) if rows else np.zeros(0, dtype=np.int64)
+
+
+def _part(task: Task, name: str, result: FoldResult | None, part: str, common: Array) -> Part | None:
     if result is None:
         return None
-    return result.rows["test"], prediction(task, result.decisions["test"]["all"][name])
+    keep = np.isin(result.rows[part], common)
+    return result.rows[part][keep], prediction(task, result.decisions[part]["all"][name])[keep]
 
 
-def _prior(task: Task, name: str, results: Sequence[FoldResult | None]) -> Part | None:
+def _prior(task: Task, name: str, results: Sequence[FoldResult | None], common: Array) -> Part | None:
     """Of the training records, which are the same for all strategies: the first that was trained knows them."""
     result = next((one for one in results if one is not None), None)
     if result is None:
         return None
     task.restore(result.states[name])
-    return result.rows["test"], majority(task, len(result.rows["test"]))
+    return common, majority(task, len(common))
 
 
-def _validation(task: Task, name: str, result: FoldResult | None, target: Array) -> float:
-    if result is None or not len(result.rows["validation"]):
+def _value(metric: Metric, part: Part | None, target: Array) -> float:
+    """nan where the cell failed or no record has a label."""
+    if part is None:
         return float("nan")
-    said = prediction(task, result.decisions["validation"]["all"][name])
-    return _measure(primary_metric(task), said, target[result.rows["validation"]])
-
-
-def _measure(metric: Metric, said: Array, target: Array) -> float:
-    """nan, too, where no record has a label."""
-    said, target, _ = known(said, target)
-    return float(metric(said, target)) if len(target) else float("nan")
+    said, truth, _ = known(part[1], target[part[0]])
+    return float(metric(said, truth)) if len(truth) else float("nan")
 
 
 def write_results(experiment: Experiment, found: Mapping[str, Sequence[Scores]]) -> list[Path]:
@@ -217,10 +230,15 @@ def write_results(experiment: Experiment, found: Mapping[str, Sequence[Scores]])
                         number = None if np.isnan(value) else float(value)
                         for column, cell in zip(columns.values(), (*place, number), strict=True):
                             column.append(cell)
-    table, made = pyarrow.table(columns), []
-    for name, write in (("results.csv", pyarrow.csv.write_csv), ("results.parquet", pyarrow.parquet.write_table)):
+    return write_table(experiment.folder, "results", columns)
+
+
+def write_table(folder: Path, name: str, columns: Mapping[str, Sequence[str | float | int | None]]) -> list[Path]:
+    """Write a table as CSV and as Parquet; the files."""
+    table, made = pyarrow.table({column: list(cells) for column, cells in columns.items()}), []
+    for suffix, write in ((".csv", pyarrow.csv.write_csv), (".parquet", pyarrow.parquet.write_table)):
         buffer = io.BytesIO()
         write(table, buffer)
-        write_atomically(experiment.folder / name, buffer.getvalue())
-        made.append(experiment.folder / name)
+        write_atomically(folder / f"{name}{suffix}", buffer.getvalue())
+        made.append(folder / f"{name}{suffix}")
     return made

@@ -48,6 +48,12 @@ class Setting:
         """The first strategy's: it says how records are read and divided."""
         return self.strategies[0].recipe
 
+    @property
+    def reference(self) -> str | None:
+        """The late mean: the one that is added, or a strategy that is the very same; None where there is neither."""
+        mean = _compared(_late_mean(self.recipe))
+        return next((one.label for one in self.strategies if _compared(one.recipe) == mean), None)
+
 
 @dataclass(frozen=True)
 class Axis:
