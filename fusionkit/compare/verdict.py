@@ -249,6 +249,10 @@ def _notes(scores: Scores, subjects: int, folds: int, seeds: int, left_out: dict
     if subjects < len(scores.subjects):
         every = counted(len(scores.subjects), by)
         found.append(f"left out for want of a score: {len(scores.subjects) - subjects} of {every}")
+    if by != "subject":
+        found.append(
+            f"intervals are over {by}s: they say what other {by}s of these subjects would, not what others would"
+        )
     if subjects < 2:
         found.append(f"fewer than two {by}s were tested: nothing can be said of others")
     elif seeds * folds < 2:
