@@ -78,10 +78,11 @@ def cost_scatter(lines: Sequence[Line], costs: Mapping[str, Cost], metric: str) 
 
 def _logarithmic(axes: Axes, values: Sequence[float]) -> None:
     """An axis of few labels, whether the values lie within a decade or over many."""
-    span = np.log10(max(values) / max(min(values), 1e-9)) if values else 1.0
+    low, high = np.log10([max(1e-9, bound(values, default=1.0)) for bound in (min, max)])
+    span = high - low
     steps = (1.0,) if span > 1.5 else (1.0, 2.0, 5.0) if span > 0.5 else (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0)
     axes.set_xscale("log")
-    axes.margins(x=0.15)
+    axes.set_xlim(10 ** (low - 0.15 * span - 0.05), 10 ** (high + 0.15 * span + 0.05))
     axes.xaxis.set_major_locator(LogLocator(subs=steps))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_minor_formatter(NullFormatter())
