@@ -17,6 +17,12 @@ def compare(
     jobs: Annotated[int | None, typer.Option(min=1, help="trainings at once [default: one a processor]")] = None,
     rope: Annotated[float, typer.Option(help="largest difference that does not matter, in units of the score")] = 0.01,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the newest comparison of these words")] = False,
+    robustness: Annotated[
+        bool,
+        typer.Option(
+            "--robustness", help="ask every model again without sensors and under faults (with --resume: now)"
+        ),
+    ] = False,
     report: Annotated[bool, typer.Option(help="measure costs and write report.html")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="print what was found as JSON")] = False,
 ) -> None:
@@ -29,23 +35,26 @@ def compare(
     Example:
         fusionkit compare quickstart --vary fusion.kind=concat,rcft,bottleneck,vote --seeds 5
         fusionkit compare mine.yaml theirs.yaml data.path=lab.csv --jobs 2
-        fusionkit compare quickstart --vary fusion.kind=concat,rcft,bottleneck,vote --seeds 5 --resume
+        fusionkit compare quickstart --vary fusion.kind=concat,rcft,bottleneck,vote --seeds 5 --resume --robustness
     """
     from fusionkit.cli.output import console, print_json
     from fusionkit.cli.progress import watch
     from fusionkit.cli.tables import print_comparison
+    from fusionkit.compare.calibrated import calibrations, write_calibrations
     from fusionkit.compare.compare_page import build_compare_page
+    from fusionkit.compare.corruption import Faults
     from fusionkit.compare.cost import costs
     from fusionkit.compare.executor import LocalExecutor
     from fusionkit.compare.grid import Asked
     from fusionkit.compare.grid import compare as train_all
     from fusionkit.compare.results import scores, write_results
+    from fusionkit.compare.stress import stress, write_stress
     from fusionkit.compare.verdict import VERDICT, check_margin, judge, write_verdict
     from fusionkit.training.checkpoint import write_atomically
 
     check_margin(rope)
     recipes, overrides = (tuple(word for word in words if ("=" in word) == change) for change in (False, True))
-    asked = Asked(recipes, overrides, tuple(vary or ()), seeds)
+    asked = Asked(recipes, overrides, tuple(vary or ()), seeds, Faults() if robustness else None)
     screen = console(stderr=as_json)
     with watch(screen) as listener:
         executor = LocalExecutor(jobs or os.cpu_count() or 1)
@@ -60,12 +69,16 @@ def compare(
         screen.print("measuring what every strategy costs")
     spent = {block.setting.label: costs(block, experiment) if report else [] for block in experiment.blocks}
     made = write_results(experiment, {label: [one for one, _ in tasks] for label, tasks in found.items()})
+    stressed = {block.setting.label: stress(block, experiment) for block in experiment.blocks}
+    calibrated = {block.setting.label: calibrations(block, experiment) for block in experiment.blocks}
+    made += write_stress(experiment, stressed) if robustness else []
+    made += write_calibrations(experiment, calibrated)
     judged = [verdict for tasks in found.values() for _, verdict in tasks]
     said = write_verdict(experiment, judged, spent)
     made.append(experiment.folder / VERDICT)
     if report:
         made.append(experiment.folder / "report.html")
-        write_atomically(made[-1], build_compare_page(experiment, found, spent).encode())
+        write_atomically(made[-1], build_compare_page(experiment, found, spent, stressed, calibrated).encode())
     if as_json:
         print_json(said)
     else:

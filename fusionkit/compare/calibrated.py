@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ LEVEL = 0.9
 SETS: tuple[Kind, ...] = ("lac", "aps")
 MEASURED = ("ece", "brier", "nll")
 UNFITTED = (
-    "No groups were put aside for calibration, so that nothing could be fitted to answers that training and early "
+    "No groups with labels were put aside for calibration, so that nothing could be fitted to answers that training and early "
     "stopping have not seen: give data.split.calibration=0.2, which takes them from the training groups."
 )
 
@@ -108,19 +109,25 @@ def calibrations(
         return []
     made, recipe = [], block.setting.recipe
     state = next(iter(whole.values()))[0][0]
-    aside = all(len(fold.calibration) for fold in block.split.folds)
     for name, task in build_tasks(recipe).items():
         task.restore(state.states[name])
         if task.outcome != "probabilities" or task.kind == "multi_label":
             continue
         target = task.encode(block.study.records.labels[recipe.tasks[name].column], name)
+        rows = [  # those that all answered
+            reduce(np.intersect1d, [folds[number].rows["test"] for of in whole.values() for folds in of])
+            for number in range(len(block.split.folds))
+        ]
+        if np.isnan(target[np.concatenate(rows)]).all():
+            continue
+        aside = all((~np.isnan(target[fold.calibration])).any() for fold in block.split.folds)
         by = block.split.options.by
         group = np.array(block.study.records.group_names(by))[block.study.records.group(by)]
         strategies = [
-            _calibrated(label, name, task, target, group, of, aside, level, repetitions) for label, of in whole.items()
+            _calibrated(label, name, task, target, group, of, rows, aside, level, repetitions)
+            for label, of in whole.items()
         ]
-        tested = np.concatenate([fold.test for fold in block.split.folds])
-        groups = len(np.unique(group[tested]))
+        groups = len(np.unique(group[np.concatenate(rows)]))
         made.append(Calibration(name, by, groups, level, tuple(strategies), "" if aside else UNFITTED))
     return made
 
@@ -144,6 +151,7 @@ def _calibrated(
     target: Array,
     group: Array,
     results: Sequence[Sequence[FoldResult]],
+    tested: Sequence[Array],
     aside: bool,
     level: float,
     repetitions: int,
@@ -157,10 +165,10 @@ def _calibrated(
     rows: list[Array] = []
     for folds in results:
         plain, tempered = [], []
-        for one in folds:
-            said = prediction(task, one.decisions["test"]["all"][name])
+        for one, part in zip(folds, tested, strict=True):
+            said = prediction(task, one.decisions["test"]["all"][name])[np.isin(one.rows["test"], part)]
             plain.append(said)
-            rows.append(one.rows["test"])
+            rows.append(part)
             if not aside:
                 continue
             held, right = one.decisions[CALIBRATION]["all"][name], target[one.rows[CALIBRATION]]

@@ -20,21 +20,15 @@ def calibration_section(calibration: Calibration) -> Iterator[str]:
     else:
         yield (
             f"<p class='muted'>Temperatures and sets were fitted in each fold and seed to {escape(calibration.by)}s that "
-            f"neither training nor early stopping saw. Coverage is what was measured on {calibration.groups} new "
-            f"{escape(calibration.by)}s, not a promise for others.</p>"
+            f"neither training nor early stopping saw; arrows go from what was trained to what is calibrated. Coverage is "
+            f"what was measured on {calibration.groups} new {escape(calibration.by)}s, not a promise for others.</p>"
         )
     fitted = not calibration.note
-    header = ["strategy", *(f"{metric}, as trained" for metric in MEASURED)]
-    header += [f"{metric}, calibrated" for metric in MEASURED] if fitted else []
     lines = [
-        (
-            [one.strategy, *(_span(part[metric]) for part in (one.before, one.after) if part for metric in MEASURED)],
-            False,
-        )
+        ([one.strategy, *(_measure(one, metric) for metric in MEASURED), *_warmth(one)], False)
         for one in calibration.strategies
     ]
-    yield html.table([*header, *(["temperatures"] if fitted else [])], [_warm(one, line) for one, line in
-                     zip(calibration.strategies, lines, strict=True)])  # fmt: skip
+    yield html.table(["strategy", *MEASURED, *(["temperature"] if fitted else [])], lines)
     if fitted:
         yield (
             "<ul>"
@@ -61,12 +55,19 @@ def calibration_section(calibration: Calibration) -> Iterator[str]:
 PARTS = ("score", "reliability", "resolution", "uncertainty", "within")
 
 
-def _warm(one: Calibrated, line: tuple[list[str], bool]) -> tuple[list[str], bool]:
-    cells, own = line
-    if not one.temperatures:
-        return cells, own
-    middle, low, high = np.median(one.temperatures), min(one.temperatures), max(one.temperatures)
-    return [*cells, f"{middle:.2f}\n{low:.2f} to {high:.2f}"], own
+def _measure(one: Calibrated, metric: str) -> str:
+    if not one.after:
+        return _span(one.before[metric])
+    gained = one.gained[metric]
+    return (
+        f"{one.before[metric].value:.3f} → {one.after[metric].value:.3f}\nless by {_span(gained).replace(chr(10), ' ')}"
+    )
+
+
+def _warmth(one: Calibrated) -> list[str]:
+    """The middle one of all folds and seeds, and the ends."""
+    found = one.temperatures
+    return [f"{np.median(found):.2f}\n{min(found):.2f} to {max(found):.2f}"] if found else []
 
 
 def _sets(calibration: Calibration) -> str:

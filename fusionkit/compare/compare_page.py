@@ -3,14 +3,19 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from types import MappingProxyType
 
 import numpy as np
 
+from fusionkit.compare.calibrated import Calibration
+from fusionkit.compare.calibration_section import calibration_section
 from fusionkit.compare.cell import open_run
 from fusionkit.compare.cost import Cost
 from fusionkit.compare.grid import Experiment
 from fusionkit.compare.plots import cost_scatter, subject_lines
 from fusionkit.compare.results import Scores
+from fusionkit.compare.stress import Stress
+from fusionkit.compare.stress_section import stress_section
 from fusionkit.compare.verdict import Judged, counted
 from fusionkit.core.recording import Array
 from fusionkit.evaluation import html
@@ -28,13 +33,21 @@ Found = Mapping[str, Sequence[tuple[Scores, Judged]]]
 """Tasks by label of the setting."""
 
 
-def build_compare_page(experiment: Experiment, found: Found, costs: Mapping[str, Sequence[Cost]]) -> str:
+def build_compare_page(
+    experiment: Experiment,
+    found: Found,
+    costs: Mapping[str, Sequence[Cost]],
+    stressed: Mapping[str, Sequence[Stress]] = MappingProxyType({}),
+    calibrated: Mapping[str, Sequence[Calibration]] = MappingProxyType({}),
+) -> str:
     """The page as HTML; it needs no network.
 
     Args:
         experiment: what was trained.
         found: scores and verdicts of every setting.
         costs: of its strategies, by label of the setting.
+        stressed: what is left of them when sensors fail, likewise.
+        calibrated: what their probabilities are worth, likewise.
     """
     several = len(experiment.blocks) > 1
     name = experiment.blocks[0].setting.recipe.name
@@ -52,6 +65,10 @@ def build_compare_page(experiment: Experiment, found: Found, costs: Mapping[str,
         body += [f'<p class="note">{escape(note)}</p>' for note in block.notes]
         for scores, judged in found.get(label, ()):
             body += _task(scores, judged, by_strategy, 3 if several else 2)
+            for stress in (one for one in stressed.get(label, ()) if one.task == judged.task):
+                body += stress_section(stress)
+            for calibration in (one for one in calibrated.get(label, ()) if one.task == judged.task):
+                body += calibration_section(calibration)
         if by_strategy:
             body += ["<h3>Cost</h3>", _costs(list(by_strategy.values()))]
     body.append("<h2>How it was compared</h2>")

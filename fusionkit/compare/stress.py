@@ -1,7 +1,8 @@
 """How strategies hold when sensors are absent or fail, and what each sensor is worth to them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -125,13 +126,15 @@ def stress(block: Block, experiment: Experiment, *, repetitions: int = REPETITIO
     if not found:
         return []
     left_out = {label: folds for label, folds in read.items() if isinstance(folds, str)}
-    rows = [fold.rows for fold in next(iter(found.values()))[0]]
-    for label in [*found]:
-        if not all(
-            np.array_equal(one.rows, other) for seed in found[label] for one, other in zip(seed, rows, strict=True)
-        ):
-            left_out[label] = "it was tested on other records"
-            del found[label]
+    first = next(iter(found.values()))
+    rows = [  # a sensor that is normalised by segments of its own answers less of them
+        reduce(np.intersect1d, [folds[number].rows for seeds in found.values() for folds in seeds])
+        for number in range(len(first[0]))
+    ]
+    found = {
+        label: [[one.about(part) for one, part in zip(folds, rows, strict=True)] for folds in seeds]
+        for label, seeds in found.items()
+    }
     recipe, made = block.setting.recipe, []
     for name, task in build_tasks(recipe).items():
         task.restore(_state(block, experiment, name))
@@ -148,6 +151,11 @@ class _Asked:
     sensors: tuple[str, ...]
     faults: tuple[Condition, ...]
     predictions: dict[str, Array]
+
+    def about(self, rows: Array) -> "_Asked":
+        """The same of some of the records."""
+        kept = np.isin(self.rows, rows)
+        return replace(self, rows=rows, predictions={name: x[:, kept] for name, x in self.predictions.items()})
 
     def column(self, case: Case) -> int | None:
         """Where the answer to a case is; None where there is none."""

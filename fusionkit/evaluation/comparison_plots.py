@@ -185,7 +185,7 @@ def robustness_curves(
 ) -> Figure:
     """The score of each strategy as a fault grows, its interval shaded."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5, 3), layout="constrained")
+        figure = Figure(figsize=(4.6, 2.9), layout="constrained")
         axes = figure.add_subplot()
         for number, (name, curve) in enumerate(curves.items()):
             colour = f"C{number % 10}"
