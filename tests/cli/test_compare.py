@@ -4,13 +4,16 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from fusionkit.cli import main
 from fusionkit.compare.cell import Ended, run_cell, write_ended
@@ -182,6 +185,47 @@ def test_other_words_than_those_that_began_it_are_refused(tmp_path, here, refusa
     assert main([*begun, "--seeds", "1"]) == 0
     (line,) = refusal(*begun, "--seeds", "2", "--resume")
     assert re.fullmatch(r"--resume needs the words that began the comparison, but .*comparison\.json has others", line)
+
+
+def test_recipe_files_are_compared_and_their_names_are_text(tmp_path, here, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, rate in (("<i>one.yaml", "1e-3"), ("two&.yaml", "1e-2")):
+        assert main(["copy", "quickstart", name]) == 0
+        text = (tmp_path / name).read_text()
+        (tmp_path / name).write_text(text.replace("lr: 2e-3", f"lr: {rate}"))
+    assert main(["compare", "<i>one.yaml", "two&.yaml", *SMALL, "modalities=text", "--seeds", "2"]) == 0
+    assert "<i>one.yaml" in capsys.readouterr().out
+    page = (newest(tmp_path / "runs") / "report.html").read_text()
+    assert "&lt;i&gt;one.yaml" in page and "<i>one" not in page and "two&amp;.yaml" in page
+
+
+def test_settings_that_differ_in_data_are_judged_apart(tmp_path, here, capsys):
+    axes = ["train.lr=1e-3,1e-2", "data.split.folds=2,4"]
+    assert main(words(tmp_path, "modalities=text", "--no-report", "--json", vary=axes, seeds=1)) == 0
+    tasks = json.loads(capsys.readouterr().out)["tasks"]
+    assert [task["setting"] for task in tasks] == ["2", "4"]
+    assert [task["pairs"][0]["comparison"]["units"] for task in tasks] == [f"4 subjects in {n} folds" for n in (2, 4)]
+    assert {row["setting"] for row in csv.DictReader((newest(tmp_path) / "results.csv").read_text().splitlines())} == {
+        "2",
+        "4",
+    }
+
+
+@pytest.mark.browser
+def test_chromium_shows_the_page_without_a_complaint(done, tmp_path):
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert chromium, "chromium must be installed (Debian: apt-get install chromium)"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync", "--hide-scrollbars",
+               "--disable-background-networking", "--disable-component-update", "--disable-quic",
+               "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1100,3000"]  # fmt: skip
+    shot, page = tmp_path / "page.png", (done[0] / "report.html").as_uri()
+    drawn = subprocess.run(
+        [chromium, *options, f"--screenshot={shot}", page], capture_output=True, text=True, check=True
+    )
+    assert "CONSOLE" not in drawn.stderr
+    pixels = np.asarray(Image.open(shot).convert("L"))
+    assert (pixels[:, -40:] > 250).mean() > 0.99  # nothing runs out of the page
+    assert (pixels < 128).mean() > 0.005
 
 
 @pytest.mark.slow
