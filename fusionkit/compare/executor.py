@@ -67,9 +67,7 @@ class LocalExecutor(Executor):
                     elif had is not None and tries[had.key] < TRIES:
                         waiting.append(had)
                     elif had is not None:
-                        ended = Ended(had.key, "", f"{answer}, {TRIES} times; see {Path(had.folder) / LOG}", 0.0)
-                        write_ended(had, ended)
-                        yield ended
+                        yield give_up(had, f"{answer}, {TRIES} times")
                 yield None
         finally:
             _stop(workers)
@@ -144,19 +142,38 @@ def _serve(pipe: Connection) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / LOG, "a", buffering=1, encoding="utf-8") as log:
             _print_to(log.fileno())
-            print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {cell.strategy}, fold {cell.fold}, seed {cell.seed}")
             try:
-                answer: Ended | str = run_cell(cell, _Log())
+                answer = attempt(cell)
             except Interrupted:
                 return
-            except Exception as error:  # noqa: BLE001 - a fault of ours, or of the machine (no memory): tried again
-                traceback.print_exc()
-                answer = f"{type(error).__name__}: {' '.join(str(error).split())}"
             sys.stdout.flush()
         try:
             pipe.send(answer)
         except OSError:
             return
+
+
+def attempt(cell: Cell) -> Ended | str:
+    """Train a cell in this process and print how it goes; in words what went wrong, where it may be tried again.
+
+    Raises:
+        Interrupted: a stop was asked for; what is trained is saved.
+    """
+    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {cell.strategy}, fold {cell.fold}, seed {cell.seed}")
+    try:
+        return run_cell(cell, _Log())
+    except Interrupted:
+        raise
+    except Exception as error:  # noqa: BLE001 - a fault of ours, or of the machine (no memory): tried again
+        traceback.print_exc()
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def give_up(cell: Cell, problem: str) -> Ended:
+    """The end of a cell that failed whenever it was tried; it is kept."""
+    ended = Ended(cell.key, "", f"{problem}; see {Path(cell.folder) / LOG}", 0.0)
+    write_ended(cell, ended)
+    return ended
 
 
 def _print_to(descriptor: int) -> None:
