@@ -60,5 +60,7 @@ def cliffs_delta(first: Float[np.ndarray, "*test subject"], second: Float[np.nda
     Reference:
         Cliff, Dominance Statistics, Psychological Bulletin 1993.
     """
-    above = np.sign(np.asarray(first)[..., :, None] - np.asarray(second)[..., None, :])
-    return np.asarray(above.mean((-2, -1)))
+    count, other = np.shape(first)[-1], np.shape(second)[-1]
+    ranks = rankdata(np.concatenate([first, second], axis=-1), axis=-1)[..., :count].sum(-1)
+    above = ranks - count * (count + 1) / 2  # and half of what is equal
+    return np.asarray(2 * above / (count * other) - 1)

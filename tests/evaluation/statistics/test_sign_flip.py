@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from fusionkit.evaluation.statistics import sign_flip as module
 from fusionkit.evaluation.statistics.sign_flip import sign_flip
 
 
@@ -51,3 +52,14 @@ def test_many_subjects_are_sampled_close_to_the_truth_and_alike_for_one_seed(mon
 
 def test_nothing_differs():
     assert sign_flip(np.zeros(6)).p == 1
+
+
+def test_of_many_subjects_the_sum_is_normal_and_agrees_with_what_is_drawn(monkeypatch):
+    d = np.random.default_rng(7).normal(0.03, 1, (4, 1001))
+    normal = sign_flip(d)
+    monkeypatch.setattr(module, "NORMAL", 5000)
+    drawn = sign_flip(d, flips=20000)
+    np.testing.assert_allclose(normal.p, drawn.p, atol=0.015)
+    np.testing.assert_allclose(normal.statistic, d.mean(1))
+    monkeypatch.undo()
+    assert sign_flip(np.zeros(1001)).p == 1
