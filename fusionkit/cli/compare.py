@@ -1,9 +1,13 @@
 """`fusionkit compare`: which way to fuse is the best here, and is that shown?"""
 
 import os
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from fusionkit.compare.executor import Executor
 
 
 def compare(
@@ -15,6 +19,13 @@ def compare(
     ] = None,
     seeds: Annotated[int, typer.Option(help="trainings of every strategy in every fold")] = 3,
     jobs: Annotated[int | None, typer.Option(min=1, help="trainings at once [default: one a processor]")] = None,
+    on: Annotated[
+        str,
+        typer.Option(metavar="local|tcp://HOST:PORT|slurm", help="this machine, a Dask scheduler's workers, or Slurm"),
+    ] = "local",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="with --on slurm: print what a job is and train nothing")
+    ] = False,
     rope: Annotated[float, typer.Option(help="largest difference that does not matter, in units of the score")] = 0.01,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the newest comparison of these words")] = False,
     robustness: Annotated[
@@ -36,6 +47,7 @@ def compare(
         fusionkit compare quickstart --vary fusion.kind=concat,rcft,bottleneck,vote --seeds 5
         fusionkit compare mine.yaml theirs.yaml data.path=lab.csv --jobs 2
         fusionkit compare quickstart --vary fusion.kind=concat,rcft,bottleneck,vote --seeds 5 --resume --robustness
+        fusionkit compare quickstart --vary fusion.kind=concat,rcft --on tcp://10.0.0.1:8786
     """
     from fusionkit.cli.output import console, print_json
     from fusionkit.cli.progress import watch
@@ -44,7 +56,6 @@ def compare(
     from fusionkit.compare.compare_page import build_compare_page
     from fusionkit.compare.corruption import Faults
     from fusionkit.compare.cost import costs
-    from fusionkit.compare.executor import LocalExecutor
     from fusionkit.compare.grid import Asked
     from fusionkit.compare.grid import compare as train_all
     from fusionkit.compare.results import scores, write_results
@@ -55,9 +66,12 @@ def compare(
     check_margin(rope)
     recipes, overrides = (tuple(word for word in words if ("=" in word) == change) for change in (False, True))
     asked = Asked(recipes, overrides, tuple(vary or ()), seeds, Faults() if robustness else None)
+    if dry_run:
+        _print_job(on, jobs, asked.recipes, asked.overrides, asked.vary)
+        return
+    executor = _executor(on, jobs)
     screen = console(stderr=as_json)
     with watch(screen) as listener:
-        executor = LocalExecutor(jobs or os.cpu_count() or 1)
         experiment = train_all(asked, executor, resume=resume, listener=listener, heard=listener.cells)
     found = {
         block.setting.label: [
@@ -87,3 +101,41 @@ def compare(
         screen.print(f"wrote {path}")
     if experiment.failed:
         raise typer.Exit(1)
+
+
+def _executor(on: str, jobs: int | None) -> "Executor":
+    from fusionkit.core.errors import ConfigError
+
+    if on == "local":
+        from fusionkit.compare.executor import LocalExecutor
+
+        return LocalExecutor(jobs or os.cpu_count() or 1)
+    if on == "slurm":
+        from fusionkit.compare.slurm import SlurmExecutor
+
+        if jobs is None:
+            raise ConfigError("--on slurm must be told how many jobs may run at once, but --jobs is not given")
+        return SlurmExecutor(jobs)
+    if "://" not in on:
+        raise ConfigError(f"--on must be local, slurm or the address of a Dask scheduler, but got {on!r}")
+    if jobs is not None:
+        raise ConfigError(f"--jobs must be left out where the workers of a scheduler train, but got {jobs}")
+    from fusionkit.compare.cluster import DaskExecutor
+
+    executor = DaskExecutor(on)
+    executor.check()
+    return executor
+
+
+def _print_job(
+    on: str, jobs: int | None, recipes: Sequence[str], overrides: Sequence[str], vary: Sequence[str]
+) -> None:
+    from fusionkit.compare.slurm import SlurmExecutor
+    from fusionkit.compare.strategy import settings
+    from fusionkit.core.errors import ConfigError
+
+    if on != "slurm":
+        raise ConfigError(f"--dry-run must stand beside --on slurm, but --on is {on!r}")
+    wanted = settings(recipes, overrides, vary)
+    gpu = any(one.recipe.train.device.startswith("cuda") for setting in wanted for one in setting.strategies)
+    print(SlurmExecutor(jobs or 1).script(gpu=gpu), end="")

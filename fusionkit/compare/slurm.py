@@ -55,7 +55,7 @@ def _options(gpu: bool) -> dict[str, Any]:
     def told(name: str) -> Any:
         return settings.get(f"jobqueue.slurm.{name}", None)
 
-    options: dict[str, Any] = {"cores": 1, "processes": 1, "memory": told("memory") or MEMORY}
+    options: dict[str, Any] = {"cores": 1, "processes": 1, "memory": told("memory") or MEMORY, "job_name": "fusionkit"}
     if gpu:
         options["job_extra_directives"] = [*(told("job-extra-directives") or ()), "--gres=gpu:1"]
         options["worker_extra_args"] = [*(told("worker-extra-args") or ()), "--resources", f"{GPU}=1"]

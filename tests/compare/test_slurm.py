@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fusionkit.cli import main
 from fusionkit.compare.cell import Cell, read_ended
 from fusionkit.compare.slurm import SlurmExecutor
 from fusionkit.recipe.load import load_recipe
@@ -27,6 +28,32 @@ def test_the_script_asks_for_one_processor_and_a_gpu_where_it_is_needed(monkeypa
         gpu = SlurmExecutor(2).script(gpu=True)
     assert {"#SBATCH -p night", "#SBATCH --nice", "#SBATCH --gres=gpu:1"} <= set(gpu.splitlines())
     assert "--resources GPU=1" in gpu
+
+
+def test_the_command_line_prints_the_script_and_trains_nothing(tmp_path, capsys):
+    asked = ["compare", "quickstart", f"run.dir={tmp_path}/runs", "--vary", "fusion.kind=concat,rcft", "--on", "slurm"]
+    assert main([*asked, "--dry-run", "train.device=cuda"]) == 0
+    assert "#SBATCH --gres=gpu:1\n" in capsys.readouterr().out
+    assert main([*asked, "--dry-run"]) == 0
+    assert "gres" not in capsys.readouterr().out
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--on", "nowhere"], "--on must be local, slurm or the address of a Dask scheduler, but got 'nowhere'"),
+        (["--on", "slurm"], "--jobs is not given"),
+        (["--on", "tcp://10.0.0.1:8786", "--jobs", "3"], "--jobs must be left out"),
+        (["--dry-run"], "--dry-run must stand beside --on slurm"),
+    ],
+)
+def test_a_slip_is_one_line_and_leaves_nothing(more, message, tmp_path, capsys):
+    asked = ["compare", "quickstart", f"run.dir={tmp_path}/runs", "--vary", "fusion.kind=concat,rcft"]
+    assert main([*asked, *more]) == 2
+    said = capsys.readouterr().err
+    assert message in said and len(said.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow
