@@ -46,7 +46,7 @@ class Faults:
         seed: of all that is drawn.
     """
 
-    noise: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
+    noise: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0)
     channels: tuple[float, ...] = (0.25, 0.5, 0.75)
     bursts: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)
     offset: tuple[float, ...] = (0.1, 0.3, 1.0)
