@@ -147,7 +147,7 @@ def answer_faults(asked: AskedAgain, faults: Faults) -> Answers:
                 late, rest = shifted[one]
                 window = late.batch(rows).inputs[one.sensor]
                 assert isinstance(window, Window)
-                inputs[one.sensor] = _delayed(window, torch.from_numpy(rest[rows]).to(window.values.device))
+                inputs[one.sensor] = _delayed(window, torch.from_numpy(rest[rows]).float().to(window.values.device))
             decisions = model(Batch(inputs, {}, clean.index).inputs).decisions
             said[one].append(asked.predictions({task: x.cpu().double().numpy() for task, x in decisions.items()}))
     return Answers(

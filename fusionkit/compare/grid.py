@@ -10,11 +10,13 @@ from typing import Any
 from fusionkit.compare.cell import Cell, Ended, code_digest, make_cell, read_ended
 from fusionkit.compare.corruption import Faults
 from fusionkit.compare.executor import Executor
+from fusionkit.compare.matching import match_parameters
 from fusionkit.compare.strategy import Setting, settings
 from fusionkit.core.errors import ConfigError, DataError, located
 from fusionkit.data.guard import check_straddling
 from fusionkit.data.splits import Split
 from fusionkit.data.study import Study
+from fusionkit.evaluation.contribution import MOST
 from fusionkit.training.checkpoint import write_atomically
 from fusionkit.training.interruption import Interrupted, stop_on_signals
 from fusionkit.training.listener import Listener
@@ -23,6 +25,7 @@ from fusionkit.training.records import check_labels, divide, read_records
 
 FACTS = "comparison.json"
 CELLS = "cells"
+MATCHED = "parameters"
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Asked:
         seeds: how many, from the recipe's own on.
         faults: that every trained model is asked again under, and with every subset of its sensors; None asks
             nothing. A comparison that is done without may be resumed with them: nothing is trained again.
+        match: ``parameters`` brings all strategies to the size of the first; None leaves them as they are.
     """
 
     recipes: tuple[str, ...]
@@ -43,6 +47,7 @@ class Asked:
     vary: tuple[str, ...]
     seeds: int
     faults: Faults | None = None
+    match: str | None = None
 
     def said(self) -> dict[str, Any]:
         """As plain data."""
@@ -51,6 +56,7 @@ class Asked:
             "overrides": list(self.overrides),
             "vary": list(self.vary),
             "seeds": self.seeds,
+            "match": self.match,
         }
 
 
@@ -128,7 +134,15 @@ def compare(
     listener = listener or Listener()
     if asked.seeds < 1:
         raise ConfigError(f"--seeds must be 1 or more, but got {asked.seeds}")
+    if asked.match not in (None, MATCHED):
+        raise ConfigError(f"--match must be {MATCHED}, but got {asked.match!r}")
     wanted = settings(asked.recipes, asked.overrides, asked.vary)
+    for one in (strategy for setting in wanted for strategy in setting.strategies if asked.faults is not None):
+        if len(one.recipe.modalities) > MOST:
+            raise ConfigError(
+                f"--robustness asks with every subset of the sensors, which must be {MOST} or fewer, but "
+                f"{one.label!r} has {len(one.recipe.modalities)}"
+            )
     checked = [_check(setting) for setting in wanted]
     folder = _take_up(wanted[0], asked) if resume else _begin(wanted[0], asked)
     blocks = tuple(
@@ -136,11 +150,11 @@ def compare(
         for number, (setting, split) in enumerate(zip(wanted, checked, strict=True))
     )
     cells = {cell.key: cell for block in blocks for cell in block.cells.values()}
-    ended = {
-        key: found for key, cell in cells.items() if (found := read_ended(cell)) and not found.problem and cell.asked
-    }
+    trained = {key: found for key, cell in cells.items() if (found := read_ended(cell)) and not found.problem}
+    ended = {key: one for key, one in trained.items() if cells[key].asked}
     missing = [cell for key, cell in cells.items() if key not in ended]
-    listener.say(f"comparison {folder}: {len(cells)} cells, {len(missing)} to train")
+    again = f", {len(trained) - len(ended)} to ask again" if len(trained) > len(ended) else ""
+    listener.say(f"comparison {folder}: {len(cells)} cells, {len(cells) - len(trained)} to train{again}")
     _train(missing, ended, executor, len(cells), heard)
     return Experiment(folder, asked, blocks, ended)
 
@@ -188,10 +202,13 @@ def _parent(setting: Setting) -> Path:
 
 def _block(setting: Setting, split: Split, folder: Path, number: int, asked: Asked, listener: Listener) -> Block:
     """Ingest once, check that nothing leaks, keep the split, and list the cells."""
+    matched: tuple[str, ...] = ()
+    if asked.match is not None:
+        setting, matched = match_parameters(setting, split, listener)
     recipes = {strategy.label: strategy.recipe for strategy in setting.strategies}
     studies = {label: open_study(recipe, listener.prepare) for label, recipe in recipes.items()}
     study = studies[setting.strategies[0].label]
-    notes = split.notes(study.records)
+    notes = [*matched, *split.notes(study.records)]
     for label, recipe in recipes.items():
         with located(f"{label}: data.split"):
             smoothed = smoothed_together(recipe, studies[label])
