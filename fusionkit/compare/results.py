@@ -48,6 +48,7 @@ class Scores:
         by_subject: ``(strategy, seed, subject)``.
         test_share: share of the records that a fold tests, in the mean.
         chosen: the sensor that validation chose, by seed and fold.
+        within: whether there are more groups than subjects: those of one subject are not independent.
     """
 
     task: str
@@ -63,6 +64,7 @@ class Scores:
     by_subject: Float[np.ndarray, "strategy seed subject"]
     test_share: float
     chosen: tuple[tuple[str, ...], ...]
+    within: bool = False
 
 
 def scores(block: Block, experiment: Experiment) -> list[Scores]:
@@ -167,6 +169,7 @@ def _score(block: Block, name: str, task: Task, target: Array, found: Found, see
         by_subject=by_subject,
         test_share=float(np.mean([test / whole for test, whole in sizes])),
         chosen=tuple(chosen),
+        within=len(subjects) > len(np.unique(np.asarray(block.study.records.subject)[np.concatenate(tested)])),
     )
 
 

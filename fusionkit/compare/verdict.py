@@ -32,7 +32,8 @@ class Line:
         name: its label.
         compared: whether it is in the pairs; sensors alone stand for themselves.
         mean: score, seeds averaged first, then over subjects.
-        low, high: its interval at 95 %, over subjects and trainings; nan where there is none.
+        low, high: its interval at 95 %, over subjects and trainings, cut to what a score can be: from 0 on, and up
+            to 1 where higher is better; nan where there is none.
         pooled: score of all test records together, mean over seeds.
         seeds: standard deviation of the mean from seed to seed; nan of one seed.
         rank: mean rank within subjects among what is compared, 1 for the best; nan for the others.
@@ -122,8 +123,9 @@ def judge(scores: Scores, *, setting: str = "", margin: float = 0.01) -> Judged:
     compared = [k for k, name in enumerate(names) if name not in scores.sensors]
     places, p, critical = _ranks(by_subject[compared].mean(1).T, scores.better)
     ranks = dict(zip((names[k] for k in compared), places, strict=True))
+    most = 1.0 if scores.better == "higher" else np.inf
     lines = [
-        _line(name, name in ranks, by_subject[k], fold, scores.pooled[kept[k]], ranks.get(name, NONE))
+        _line(name, name in ranks, by_subject[k], fold, scores.pooled[kept[k]], ranks.get(name, NONE), most)
         for k, name in enumerate(names)
     ]
     sign = 1 if scores.better == "higher" else -1
@@ -216,12 +218,12 @@ def _left_out(scores: Scores) -> dict[str, str]:
     return found
 
 
-def _line(name: str, compared: bool, by_subject: Array, fold: Array, pooled: Array, rank: float) -> Line:
+def _line(name: str, compared: bool, by_subject: Array, fold: Array, pooled: Array, rank: float, most: float) -> Line:
     """Of scores ``(seed, subject)``."""
     seeds, subjects = by_subject.shape
     low = high = NONE
     if subjects >= 2 and seeds * len(np.unique(fold)) >= 2:
-        low, high = map(float, trained_t(by_subject.T, fold).interval())
+        low, high = (float(np.clip(end, 0, most)) for end in trained_t(by_subject.T, fold).interval())
     mean = float(by_subject.mean()) if subjects else NONE
     spread = float(by_subject.mean(1).std(ddof=1)) if subjects and seeds > 1 else NONE
     return Line(name, compared, mean, low, high, float(pooled.mean()), spread, float(rank))
@@ -249,7 +251,7 @@ def _notes(scores: Scores, subjects: int, folds: int, seeds: int, left_out: dict
     if subjects < len(scores.subjects):
         every = counted(len(scores.subjects), by)
         found.append(f"left out for want of a score: {len(scores.subjects) - subjects} of {every}")
-    if by != "subject":
+    if scores.within:
         found.append(
             f"intervals are over {by}s: they say what other {by}s of these subjects would, not what others would"
         )

@@ -123,6 +123,19 @@ def test_a_subject_without_a_score_is_left_out_of_all():
     assert any("score: 1 of 4 subjects" in note for note in judged.notes)
 
 
+def test_an_interval_ends_where_scores_do():
+    scores = np.stack([[0.9, 0.1, 0.95, 0.99], [0.02, 0.9, 0.01, 0.05]])[:, None].repeat(2, axis=1)
+    first, second = judge(made(scores, ["a", "b"])).lines
+    assert (first.high, second.low) == (1, 0) and first.low > 0 and second.high < 1
+    assert judge(made(scores * 10, ["a", "b"], better="lower")).lines[1].high > 1
+
+
+def test_groups_of_one_subject_are_said_to_be_so():
+    scores = made(two(0.1), ["a", "b"])
+    assert not any("others would" in note for note in judge(scores).notes)
+    assert any("others would" in note for note in judge(replace(scores, within=True)).notes)
+
+
 def test_one_training_concludes_nothing():
     judged = judge(made(two(0.1, seeds=1), ["a", "b"], fold=[0, 0, 0, 0]))
     assert judged.headline == "a has the best mean of 2, but is not shown to differ from any of the others: b."
