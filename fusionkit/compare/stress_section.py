@@ -61,7 +61,7 @@ def stress_section(stress: Stress) -> Iterator[str]:
         yield _map(stress, strongest, "every fault at its strongest")
         for curve in stress.curves.values():
             scores = {name: curve.scores[name] for name in curve.struck}
-            drawn = robustness_curves(scores, curve.levels, stress.metric, curve.words)
+            drawn = robustness_curves(scores, curve.levels, stress.metric, curve.words, among=stress.strategies)
             yield html.figure(svg_text(drawn), "with 95 % intervals; strategies that have the sensor")
         yield f"<details><summary>areas and effective robustness</summary>{_robustness(stress)}</details>"
     for name, why in stress.left_out.items():

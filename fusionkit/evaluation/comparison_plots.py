@@ -181,14 +181,28 @@ def robustness_heat_map(
 
 
 def robustness_curves(
-    curves: Mapping[str, Sequence[Interval]], levels: Sequence[float], metric: str, fault: str
+    curves: Mapping[str, Sequence[Interval]],
+    levels: Sequence[float],
+    metric: str,
+    fault: str,
+    *,
+    among: Sequence[str] | None = None,
 ) -> Figure:
-    """The score of each strategy as a fault grows, its interval shaded."""
+    """The score of each strategy as a fault grows, its interval shaded.
+
+    Args:
+        curves: a score and its interval for each level, by strategy.
+        levels: from none.
+        metric: what the scores are.
+        fault: what the levels are.
+        among: all strategies, so that each has one colour in several figures; by default those of ``curves``.
+    """
+    order = list(curves if among is None else among)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 2.9), layout="constrained")
         axes = figure.add_subplot()
-        for number, (name, curve) in enumerate(curves.items()):
-            colour = f"C{number % 10}"
+        for name, curve in curves.items():
+            colour = f"C{order.index(name) % 10}"
             axes.plot(levels, [one.value for one in curve], "o-", color=colour, markersize=3, label=name)
             axes.fill_between(levels, [one.low for one in curve], [one.high for one in curve], color=colour,
                               alpha=0.12, linewidth=0)  # fmt: skip

@@ -108,6 +108,12 @@ def test_curves_have_a_line_for_each_strategy():
     curve = [Interval(0.7, 0.9, 0.8), Interval(0.5, 0.7, 0.6)]
     figure = robustness_curves({"a": curve, "b": curve}, [0.0, 0.5], "accuracy", "noise on eeg")
     assert [line.get_ydata().tolist() for line in figure.axes[0].lines] == [[0.8, 0.6]] * 2
+    second = robustness_curves({"b": curve}, [0.0, 0.5], "accuracy", "noise on eeg", among=["a", "b"])
+    assert (
+        second.axes[0].lines[0].get_color()
+        == figure.axes[0].lines[1].get_color()
+        != figure.axes[0].lines[0].get_color()
+    )
     rows = np.array([[0.9, 0.1], [0.6, 0.4]])
     figure = abstention({"a": abstention_curve(rows, np.array([0.0, 1.0]))})
     assert figure.legends[0].get_texts()[0].get_text() == "a, area 0.250"
