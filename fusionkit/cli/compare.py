@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,12 +11,22 @@ if TYPE_CHECKING:
     from fusionkit.compare.executor import Executor
 
 
+class Batched(StrEnum):
+    """When models are trained together."""
+
+    AUTO = "auto"
+    NEVER = "never"
+
+
 def compare(
     words: Annotated[
         list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE]...", help="recipes, and changes to all of them")
     ],
     vary: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE,VALUE", help="what strategies differ in (may be repeated)")
+    ] = None,
+    match: Annotated[
+        str | None, typer.Option(metavar="parameters", help="bring all strategies to the size of the first")
     ] = None,
     seeds: Annotated[int, typer.Option(help="trainings of every strategy in every fold")] = 3,
     jobs: Annotated[int | None, typer.Option(min=1, help="trainings at once [default: one a processor]")] = None,
@@ -26,6 +37,9 @@ def compare(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="with --on slurm: print what a job is and train nothing")
     ] = False,
+    batched: Annotated[
+        Batched, typer.Option(help="auto: train folds and seeds of small models together where that is faster")
+    ] = Batched.NEVER,
     rope: Annotated[float, typer.Option(help="largest difference that does not matter, in units of the score")] = 0.01,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the newest comparison of these words")] = False,
     robustness: Annotated[
@@ -52,6 +66,7 @@ def compare(
     from fusionkit.cli.output import console, print_json
     from fusionkit.cli.progress import watch
     from fusionkit.cli.tables import print_comparison
+    from fusionkit.compare.batched import BatchedExecutor
     from fusionkit.compare.calibrated import calibrations, write_calibrations
     from fusionkit.compare.compare_page import build_compare_page
     from fusionkit.compare.corruption import Faults
@@ -65,13 +80,15 @@ def compare(
 
     check_margin(rope)
     recipes, overrides = (tuple(word for word in words if ("=" in word) == change) for change in (False, True))
-    asked = Asked(recipes, overrides, tuple(vary or ()), seeds, Faults() if robustness else None)
+    asked = Asked(recipes, overrides, tuple(vary or ()), seeds, Faults() if robustness else None, match)
     if dry_run:
         _print_job(on, jobs, asked.recipes, asked.overrides, asked.vary)
         return
     executor = _executor(on, jobs)
     screen = console(stderr=as_json)
     with watch(screen) as listener:
+        if batched is Batched.AUTO:
+            executor = BatchedExecutor(executor, listener.say)
         experiment = train_all(asked, executor, resume=resume, listener=listener, heard=listener.cells)
     found = {
         block.setting.label: [

@@ -118,7 +118,7 @@ def settings(recipes: Sequence[str], overrides: Sequence[str], vary: Sequence[st
                 label = _label(recipe if len(recipes) > 1 else "", chosen) or recipe
                 made.append(Strategy(label, _bare(load_recipe(recipe, [*overrides, *changes]))))
         _check(made)
-        found.append(Setting(_label("", fixed), tuple(_beside(made))))
+        found.append(Setting(_label("", fixed), tuple(beside(made))))
     return found
 
 
@@ -169,7 +169,7 @@ def _asked(recipe: Recipe, section: str) -> Any:
     return {name: (entry.kind, entry.column, entry.options) for name, entry in recipe.tasks.items()}
 
 
-def _beside(strategies: Sequence[Strategy]) -> list[Strategy]:
+def beside(strategies: Sequence[Strategy]) -> list[Strategy]:
     """The strategies, every sensor of any of them alone, and the late mean over those of the first."""
     found = list(strategies)
     said = {_compared(strategy.recipe) for strategy in strategies}
