@@ -10,7 +10,7 @@ from fusionkit.compare.cell import run_cell
 from fusionkit.compare.executor import Executor
 
 SMALL = ["data.subjects=6", "data.records=4", "train.epochs=1", "train.device=cpu", "modalities=eeg,text"]
-SMALL += ["data.seconds=1.0", "modalities.eeg.encoder.kind=mlp", "data.split.calibration=0.5"]
+SMALL += ["data.seconds=1.0", "modalities.eeg.encoder.kind=mlp"]
 SMALL.append("data.split={kind: k_fold, by: subject, folds: 2, validation: 0.3, calibration: 0.5}")
 
 
@@ -72,3 +72,11 @@ def test_a_comparison_that_is_done_is_asked_again_and_nothing_is_trained_again(t
     assert re.search(r"concat: eeg (adds|is not shown to add anything|takes away)", page)
     assert main([*words, "--resume", "--robustness", "--no-report"]) == 0
     assert "8 cells, 0 to train\n" in capsys.readouterr().out
+
+
+def test_too_many_sensors_are_refused_before_anything_is_trained(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("fusionkit.compare.grid.MOST", 1)
+    assert main(["compare", "quickstart", f"run.dir={tmp_path}", *SMALL, "--robustness"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "every subset of the sensors, which must be 1 or fewer, but 'quickstart' has 2" in said
+    assert not list(tmp_path.iterdir())
