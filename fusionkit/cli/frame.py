@@ -17,6 +17,7 @@ from fusionkit.core.errors import FusionkitError
 
 VERBS = {
     "train": "Train a recipe and write a run folder.",
+    "compare": "Train strategies on one split and say which is better.",
     "pretrain": "Let encoders learn before any label is asked for.",
     "evaluate": "Score a run or a bundle on test records, or on other data.",
     "probe": "Measure what a run's encoders have learned.",

@@ -1,5 +1,6 @@
 """How a run is shown while it goes: bars on a terminal, plain lines elsewhere."""
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any, Self
@@ -64,6 +65,11 @@ class Bars(Listener):
     def end(self, arm: str, fold: int, seconds: float) -> None:
         self._bars.update(self._training, completed=self._epochs)
 
+    def cells(self, done: int, total: int, left: float) -> None:
+        """Trainings of a comparison, and the seconds that the rest may take."""
+        self.prepare(done, total, "trainings")
+        self._bars.update(self._prepare["trainings"], note=_left(left))
+
 
 class Lines(Listener):
     """A line now and then, with time to go, for logs.
@@ -77,6 +83,7 @@ class Lines(Listener):
         self._console, self._every = console, every
         self._label, self._epochs, self._began, self._said, self._speed = "", 1, 0.0, 0.0, 0.0
         self._prepared: set[str] = set()
+        self._cells = -1
 
     def __enter__(self) -> Self:
         return self
@@ -115,7 +122,23 @@ class Lines(Listener):
     def end(self, arm: str, fold: int, seconds: float) -> None:
         self._console.print(f"{self._label}: done in {seconds:.1f} s")
 
+    def cells(self, done: int, total: int, left: float) -> None:
+        """Trainings of a comparison, and the seconds that the rest may take."""
+        now = time.monotonic()
+        if done < total and (now - self._said < self._every or done == self._cells):
+            return
+        self._said, self._cells = now, done
+        self._console.print(f"trainings: {done} of {total} done, {_left(left)}")
+
 
 def watch(console: Console) -> Bars | Lines:
     """Bars on a terminal, lines elsewhere."""
     return Bars(console) if console.is_terminal else Lines(console)
+
+
+def _left(seconds: float) -> str:
+    """About how long the rest takes; nothing yet where none is done."""
+    if math.isnan(seconds):
+        return "no estimate yet"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"about {minutes} min {rest} s left" if minutes else f"about {rest} s left"

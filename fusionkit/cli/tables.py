@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from fusionkit.compare.cell import Cell
+from fusionkit.compare.cost import Cost
 from fusionkit.compare.gains import Found, called, judged_by, say, signed, warnings
 from fusionkit.compare.scores import NONE
+from fusionkit.compare.verdict import Judged, counted
 from fusionkit.evaluation.intervals import Interval
 from fusionkit.evaluation.probing import Probed
 from fusionkit.evaluation.repeated import Gained
@@ -107,5 +111,41 @@ def print_gains(screen: Console, found: Sequence[Found]) -> None:
                 screen.print(f"{sentence}; over all folds validation likes {choice.amount:g} best.")
 
 
+def print_comparison(
+    screen: Console, judged: Sequence[Judged], failed: Sequence[tuple[Cell, str]], costs: Mapping[str, Sequence[Cost]]
+) -> None:
+    """A table a task: every strategy with its interval and what it costs; then what is shown, in sentences."""
+    for one in judged:
+        spent = {cost.strategy: cost for cost in costs.get(one.setting, ())}
+        metric, better = one.metric.replace("_", " "), f"{one.better} is better"
+        where = f"{one.setting}: " if one.setting else ""
+        title = f"{where}{one.task}: {metric} of {counted(one.subjects, one.by)}, {better}"
+        table = Table(title=title, title_justify="left")
+        table.add_column("strategy")
+        for column in ("mean [95 %]", "all records", "over seeds", "rank", "parameters", "ms to an answer"):
+            if spent or column not in ("parameters", "ms to an answer"):
+                table.add_column(column, justify="right")
+        for line in one.lines:
+            cells = [_said(Interval(line.low, line.high, line.mean)), f"{line.pooled:.3f}"]
+            cells += [_known(line.seeds, 3), _known(line.rank, 2)]
+            if spent:
+                cost = spent.get(line.name)
+                cells += ["", ""] if cost is None else [f"{cost.parameters:,}", f"{cost.latency_ms:.2f}"]
+            table.add_row(line.name, *cells)
+        screen.print(table)
+        for sentence in (one.headline, *one.sentences):
+            screen.print(sentence)
+        for note in one.notes:
+            screen.print(f"note: {note}")
+    for cell, problem in failed:
+        screen.print(f"failed: {cell.strategy}, fold {cell.fold}, seed {cell.seed}: {problem}")
+
+
+def _known(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if np.isfinite(value) else ""
+
+
 def _said(interval: Interval) -> str:
+    if not np.isfinite(interval.low):
+        return f"{interval.value:.3f}"
     return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"

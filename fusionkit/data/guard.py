@@ -8,10 +8,12 @@ import numpy as np
 from jaxtyping import Int
 
 from fusionkit.core.errors import ConfigError, DataError
-from fusionkit.data.splits import PARTS, Fold, Split
+from fusionkit.data.split_options import CALIBRATION, PARTS
+from fusionkit.data.splits import Fold, Split
 from fusionkit.data.study import StoredSensor, Study
 
 Sides = Int[np.ndarray, " record"]
+SIDES = (*PARTS, CALIBRATION)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def check_straddling(
         together = _smoothed(smoothed or {}, sides)
         for finding in itertools.chain(_findings(study, split, checks, sides), together):
             pair = " and ".join(
-                f"{study.records.id[r]!r} ({PARTS[sides[r] - 1]})" for r in (finding.first, finding.second)
+                f"{study.records.id[r]!r} ({SIDES[sides[r] - 1]})" for r in (finding.first, finding.second)
             )
             message = f"{finding.rule}, but records {pair} of fold {number} {finding.what}"
             if finding.note:
@@ -77,7 +79,7 @@ def check_straddling(
 
 
 def _sides(fold: Fold, count: int) -> Sides:
-    """0 for records left out, then 1, 2, 3 for train, validation, test."""
+    """0 for records left out, then 1 to 4 for the sides."""
     sides = np.zeros(count, dtype=np.int64)
     for side, rows in enumerate(fold.parts().values(), start=1):
         sides[rows] = side
@@ -137,7 +139,7 @@ class _Intervals:
     def shared(self, sides: Sides) -> Iterator[_Finding]:
         """Windows on different sides that overlap."""
         side = sides[self.rows]
-        for other in (1, 2, 3):
+        for other in range(1, len(SIDES) + 1):
             stop = np.where(side == other, self.stop, -1)
             reach = np.concatenate([[-1], np.maximum.accumulate(stop)[:-1]]) if len(stop) else stop
             hits = np.flatnonzero((side > 0) & (side != other) & (self.start < reach))

@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 PARTS = ("train", "validation", "test")
+CALIBRATION = "calibration"
+"""A part that most splits do without."""
 Kind = Literal[
     "holdout",
     "k_fold",
@@ -68,6 +70,10 @@ class SplitOptions(BaseModel):
     (two subjects, each tested on the other), validation is cut from within it: by session, else by trial, else by
     recording, whichever first gives two whole parts. The report says so.
 
+    ``calibration`` puts a fraction of the training groups aside, at least one and after validation has been cut: the
+    model does not train on them, early stopping does not see them, nothing is tested on them. What is fitted to the
+    answers of a trained model (a temperature, the size of conformal sets) is fitted there.
+
     Reference:
         Zheng and Lu, IEEE Transactions on Autonomous Mental Development 7(3), 2015 (SEED); Liu, Qiu, Zheng and Lu,
         IEEE Transactions on Cognitive and Developmental Systems 14(2), 2022 (SEED-V).
@@ -94,6 +100,10 @@ class SplitOptions(BaseModel):
     ] = None
     test: Annotated[
         Fraction | Names | None, Field(description="holdout: fraction of the groups; fixed, column: names")
+    ] = None
+    calibration: Annotated[
+        Fraction | None,
+        Field(description="fraction of the training groups put aside for calibration; nothing trains or stops by them"),
     ] = None
     column: Annotated[str | None, Field(description="column: the column that holds the parts' names")] = None
     seed: Annotated[int | None, Field(ge=0, description="of the shuffling; default: the recipe's seed")] = None

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from fusionkit.core.errors import DataError, did_you_mean
 from fusionkit.data.protocols import session_folds
 from fusionkit.data.records import ROLES, Records
-from fusionkit.data.split_options import PARTS, PER, SplitOptions
+from fusionkit.data.split_options import CALIBRATION, PARTS, PER, SplitOptions
 
 __all__ = ["PARTS", "Fold", "Split", "SplitOptions", "make_split"]
 
@@ -36,14 +36,21 @@ class Fold:
     validation: Rows
     test: Rows
     unlabelled: Rows = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    calibration: Rows = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def parts(self) -> dict[str, Rows]:
-        """The three parts by name."""
-        return {part: getattr(self, part) for part in PARTS}
+        """The three parts by name, and what is put aside for calibration where there is any."""
+        found = {part: getattr(self, part) for part in PARTS}
+        return found | ({CALIBRATION: self.calibration} if len(self.calibration) else {})
 
     def sets(self) -> dict[str, Rows]:
         """The three parts, and the unlabelled rows where there are some, as tables tell them."""
         return self.parts() | ({"unlabelled": self.unlabelled} if len(self.unlabelled) else {})
+
+    @property
+    def held_out(self) -> Rows:
+        """All rows that nothing which trains may look at."""
+        return np.concatenate([self.validation, self.test, self.calibration])
 
     @property
     def seen(self) -> Rows:
@@ -143,7 +150,10 @@ class Split:
             if content["format"] != "fusionkit-split" or content["version"] != 1:
                 raise ValueError("it is of another format or version")
             options = SplitOptions(**content["options"])
-            named = [{part: [str(name) for name in fold[part]] for part in PARTS} for fold in content["folds"]]
+            named = [
+                {part: [str(name) for name in fold[part]] for part in (*PARTS, *({CALIBRATION} & fold.keys()))}
+                for fold in content["folds"]
+            ]
             made_for, digest = content["records"], content["digest"]
         except OSError as error:
             raise DataError(f"{path}: a split must be a file to read, but {error.strerror}") from None
@@ -189,6 +199,8 @@ def make_split(options: SplitOptions, records: Records, seed: int = 0) -> Split:
         folds = [groups.fold(number, test, train) for number, (train, test) in made]
     else:
         folds = [groups.fold(number, test) for number, test in enumerate(_test_groups(groups))]
+    if options.calibration is not None:
+        folds = [groups.put_aside(number, fold) for number, fold in enumerate(folds)]
     return Split.of(options, folds, records)
 
 
@@ -234,6 +246,20 @@ class _Groups:
         drawn = self.generator(1, number).permutation(len(units))[:count]
         kept = np.flatnonzero(np.isin(of_row, np.delete(units, drawn)))
         return kept, np.flatnonzero(np.isin(of_row, units[drawn]))
+
+    def put_aside(self, number: int, fold: Fold) -> Fold:
+        """Keep some training groups for calibration."""
+        train = np.unique(self.of_row[fold.train])
+        if len(train) < 2:
+            raise DataError(
+                f"training and calibration need a group each, but fold {number} leaves {len(train)} by "
+                f"{self.options.by} for both"
+            )
+        assert self.options.calibration is not None
+        count = _share(self.options.calibration, len(train), spare=1)
+        drawn = self.generator(2, number).permutation(train)[:count]
+        aside = np.isin(self.of_row[fold.train], drawn)
+        return replace(fold, train=fold.train[~aside], calibration=fold.train[aside])
 
     def _divide(self, group: int) -> Rows:
         """Number per record of the group's largest smaller units, of which none parts a trial or a recording; else -1."""

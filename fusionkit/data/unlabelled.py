@@ -28,7 +28,7 @@ def with_unlabelled(split: Split, records: Records, transductive: str | None = N
     rows, belonging = np.arange(len(split.ids), len(records)), Belonging(split.options, records)
 
     def add(fold: Fold) -> Fold:
-        held = np.concatenate([fold.validation, fold.test])
+        held = fold.held_out
         kept = rows if transductive is not None else rows[~belonging(fold.train, held)]
         return replace(fold, unlabelled=kept)
 
@@ -115,7 +115,7 @@ def unlabelled_notes(split: Split, study: Study, title: str) -> list[str]:
     else:
         shared, belonging = [], Belonging(split.options, records)
         for number, fold in enumerate(split.folds):
-            held = np.concatenate([fold.validation, fold.test])
+            held = fold.held_out
             shared.append(f"{int(belonging(fold.train, held).sum())} in fold {number}")
         what = f"of which some are of validation or test groups ({', '.join(shared)})"
         notes.append(

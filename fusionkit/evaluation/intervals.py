@@ -121,13 +121,13 @@ def _bootstrap(
         return {name: Interval(np.nan, np.nan, value, note) for name, value in values.items()}
     resamplers = {name: _resampler(metric, prediction, target, group, len(names)) for name, metric in metrics.items()}
     parts: dict[str, list[Array]] = {name: [] for name in metrics}
-    for draws in _draws(len(names), repetitions, seed, max(1, CELLS // max(len(names), len(target)))):
+    for draws in group_draws(len(names), repetitions, seed, max(1, CELLS // max(len(names), len(target)))):
         for name, resampler in resamplers.items():
             parts[name].append(resampler(draws))
-    return {name: _interval(values[name], np.concatenate(parts[name]), level) for name in metrics}
+    return {name: percentile_interval(values[name], np.concatenate(parts[name]), level) for name in metrics}
 
 
-def _draws(groups: int, repetitions: int, seed: int, chunk: int) -> Iterator[Array]:
+def group_draws(groups: int, repetitions: int, seed: int, chunk: int) -> Iterator[Array]:
     """How often each group is drawn when as many are drawn as there are, ``(resample, group)``, a few at a time."""
     generator = np.random.default_rng(seed)
     for start in range(0, repetitions, chunk):
@@ -148,7 +148,8 @@ def _resampler(
     return resample
 
 
-def _interval(value: float, resampled: Array, level: float) -> Interval:
+def percentile_interval(value: float, resampled: Array, level: float) -> Interval:
+    """The middle share of resampled scores: of 0, 1, ..., 100 at a level of 0.9, from 5 to 95."""
     defined = resampled[~np.isnan(resampled)]
     if not len(defined):
         return Interval(np.nan, np.nan, value, "not defined in any resample")

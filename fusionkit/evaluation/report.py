@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from fusionkit.core.registry import modalities
+from fusionkit.data.records import Records
 from fusionkit.data.splits import Split
 from fusionkit.data.study import Study
 from fusionkit.evaluation import html, plots
@@ -64,7 +65,7 @@ def build_report(run: Run, summary: Summary) -> str:
             *generated_parts(run, study, split),
             *_sensors(run, trained, study, summary),
             "<h2>Split</h2>",
-            _split(split, summary, study),
+            split_table(split, study.records),
             "<h2>Settings</h2>",
             f"<details><summary>recipe.yaml</summary><pre>{escape((run.folder / 'recipe.yaml').read_text())}</pre></details>",
             html.versions(environment, facts),
@@ -171,9 +172,10 @@ def _sensors(run: Run, trained: Trained, study: Study, summary: Summary) -> Iter
         yield from parts
 
 
-def _split(split: Split, summary: Summary, study: Study) -> str:
-    by = summary.by
-    names, groups = study.records.group_names(by), study.records.group(by)
+def split_table(split: Split, records: Records) -> str:
+    """Where a split is kept, and the names of what it keeps whole by fold and part."""
+    by = split.options.by
+    names, groups = records.group_names(by), records.group(by)
     lines = []
     for number, fold in enumerate(split.folds):
         for part, rows in fold.sets().items():

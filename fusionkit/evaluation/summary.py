@@ -268,7 +268,7 @@ def plain(value: Any) -> Any:
     """Data for a JSON file, which cannot say nan or infinity: they become null."""
     if isinstance(value, dict):
         return {key: plain(part) for key, part in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [plain(part) for part in value]
     if isinstance(value, float) and not np.isfinite(value):
         return None

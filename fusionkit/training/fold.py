@@ -12,6 +12,7 @@ from torch import Tensor
 from fusionkit.core.errors import DataError, located
 from fusionkit.core.modality import Array, Modality
 from fusionkit.data.generated import Generated
+from fusionkit.data.split_options import CALIBRATION
 from fusionkit.data.splits import Fold
 from fusionkit.evaluation.predict import predict
 from fusionkit.training.arm import Arm
@@ -35,8 +36,8 @@ PREDICTIONS = "predictions.safetensors"
 class FoldResult:
     """What one arm answered on one fold.
 
-    ``decisions[part][condition][task]``: part is ``validation`` or ``test``; condition is ``all`` or the name of the
-    sensor that was unplugged; rows follow ``rows[part]``. ``states`` are the tasks' own, see `Task.state`.
+    ``decisions[part][condition][task]``: part is ``validation`` or ``test``, or ``calibration`` where the split puts
+    some aside; condition is ``all`` or the name of the sensor that was unplugged; rows follow ``rows[part]``. ``states`` are the tasks' own, see `Task.state`.
     """
 
     rows: dict[str, Array]
@@ -108,6 +109,10 @@ def train_fold(
         best_epoch=best_epoch,
         states={name: task.state() for name, task in tasks.items()},
     )
+    aside = fold.calibration[~material.excluded[fold.calibration]]
+    if len(aside):
+        result.rows[CALIBRATION] = aside
+        result.decisions[CALIBRATION] = {"all": predict(model, loader, aside)}
     if len(recipe.modalities) > 1:
         for sensor in recipe.modalities:
             result.decisions["test"][sensor] = predict(model, loader, test, absent=[sensor])

@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM ask for a stop; training saves itself at the next step and leaves."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -32,8 +33,14 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn SIGINT and SIGTERM into a `StopRequest`; a second one ends the process as usual."""
+    """Turn SIGINT and SIGTERM into a `StopRequest`; a second one ends the process as usual.
+
+    Signals reach the main thread alone: in another, nobody asks.
+    """
     request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def ask(number: int, frame: FrameType | None) -> None:

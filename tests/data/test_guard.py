@@ -44,8 +44,8 @@ def study(sensors, **roles):
 
 
 def split(study, *folds, by="record"):
-    """Each fold a string, one letter a record: t(rain), v(alidation), x (test), - (left out)."""
-    made = [Fold(*(np.flatnonzero(np.array(list(letters)) == letter) for letter in "tvx")) for letters in folds]
+    """Each fold a string, one letter a record: t(rain), v(alidation), x (test), c(alibration), - (left out)."""
+    made = [Fold(*(np.flatnonzero(np.array(list(letters)) == letter) for letter in "tvxc")) for letters in folds]
     return Split(SplitOptions(kind="holdout", by=by), tuple(made), study.records.id, "")
 
 
@@ -62,6 +62,14 @@ def test_overlapping_windows_on_two_sides_are_refused_by_name():
     )
     with pytest.raises(DataError, match=message):
         check_straddling(split(overlapping, "ttv", "txv"), overlapping)
+
+
+def test_windows_shared_with_calibration_are_refused():
+    overlapping = study({"eeg": sensor([(0, 0, 10), (1, 0, 10), (2, 0, 10), (0, 8, 10)])})
+    with pytest.raises(
+        DataError, match=r"records 'r0' \(train\) and 'r3' \(calibration\) of fold 0 share samples 8 to 10"
+    ):
+        check_straddling(split(overlapping, "tvxc"), overlapping)
 
 
 def test_windows_that_only_touch_share_nothing():

@@ -403,6 +403,42 @@ def test_a_split_survives_saving(tmp_path_factory, how, seed):
     assert os.listdir(path.parent) == ["split.json"]
 
 
+@settings(max_examples=60, deadline=None)
+@given(how=drawn_strategy.filter(lambda how: how.by != "session"), share=st.floats(0.05, 0.9), seed=st.integers(0, 3))
+def test_calibration_takes_whole_groups_of_the_training_part_and_of_no_other(tmp_path_factory, how, share, seed):
+    records = lab(subjects=7)
+    plain = make_split(how, records, seed)
+    with_calibration = how.model_copy(update={"calibration": share})
+    groups = records.group(how.by)
+    try:
+        split = make_split(with_calibration, records, seed)
+    except DataError as error:
+        assert "training and calibration need a group each" in str(error)
+        assert any(len(set(groups[fold.train])) < 2 for fold in plain.folds)
+        return
+    for before, after in zip(plain.folds, split.folds, strict=True):
+        assert list(after.parts()) == ["train", "validation", "test", "calibration"]
+        np.testing.assert_array_equal(before.test, after.test)
+        np.testing.assert_array_equal(before.validation, after.validation)
+        np.testing.assert_array_equal(np.sort(np.concatenate([after.train, after.calibration])), before.train)
+        assert not set(groups[after.calibration]) & set(groups[np.concatenate([after.train, after.test])])
+        total, aside = len(set(groups[before.train])), len(set(groups[after.calibration]))
+        assert aside == min(max(1, int(share * total + 0.5)), total - 1)
+    assert split.digest != plain.digest
+    path = tmp_path_factory.mktemp("split") / "split.json"
+    split.save(path)
+    again = Split.load(path, records)
+    assert again.digest == split.digest and again.options == split.options
+    np.testing.assert_array_equal(again.folds[-1].calibration, split.folds[-1].calibration)
+
+
+def test_calibration_that_the_training_groups_do_not_give_is_refused():
+    with pytest.raises(DataError, match="training and calibration need a group each, but fold 0 leaves 1 by subject"):
+        make_split(options(kind="leave_one_out", calibration=0.2), lab(subjects=3), 0)
+    with pytest.raises(ValidationError, match="less than 1"):
+        options(kind="k_fold", calibration=1)
+
+
 def test_a_split_fits_the_same_records_in_another_order(tmp_path):
     records = lab(subjects=4, trials=1, windows=1)
     split = make_split(options(kind="fixed", test=["S3"], validation=["S2"]), records, 0)

@@ -22,7 +22,12 @@ from fusionkit.data.unlabelled import Belonging, apart_from, unlabelled_notes, w
 
 NAMES = ("a", "b", "")
 BY = ("subject", "session", "trial", "recording", "record", "site")
-NESTED = {"session": (1, 1), "trial": (2, 2), "recording": (2, 3), "site": (0, 4)}  # names above, and the place of its own
+NESTED = {
+    "session": (1, 1),
+    "trial": (2, 2),
+    "recording": (2, 3),
+    "site": (0, 4),
+}  # names above, and the place of its own
 
 
 def table(own, others, called="u"):

@@ -1,0 +1,132 @@
+"""Paired bootstrap: scores, and the same scores with other subjects, drawn once for all of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from fusionkit.core.errors import ConfigError, DataError, ShapeError
+from fusionkit.core.recording import Array
+from fusionkit.evaluation.intervals import CELLS, Interval, group_draws, percentile_interval
+from fusionkit.evaluation.metric import Metric
+from fusionkit.evaluation.metrics import known
+
+REPETITIONS = 2000
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Scores of many strategies, sensors left out or levels of noise, all from the same draws of subjects.
+
+    Whatever is computed of them, a difference or an area, is paired: ``scores.then(lambda s: s[..., 0] - s[..., 1])``.
+
+    Attributes:
+        value: the scores themselves, ``(*score)``.
+        draws: those of each resample, ``(repetition, *score)``; nan where there is one subject only.
+    """
+
+    value: Array
+    draws: Array
+
+    def then(self, statistic: Callable[[Array], Array]) -> "Resampled":
+        """A function of the scores, which has to leave leading axes alone."""
+        return Resampled(np.asarray(statistic(self.value)), np.asarray(statistic(self.draws)))
+
+    def interval(self, level: float = 0.95) -> Interval:
+        """Percentile interval of a single score.
+
+        Raises:
+            ShapeError: there are several.
+        """
+        if self.value.ndim:
+            raise ShapeError(f"an interval must be of one score, but got {self.value.shape}")
+        return percentile_interval(float(self.value), self.draws, level)
+
+    def intervals(self, level: float = 0.95) -> list[Interval]:
+        """Percentile interval of every score, those of the last axis together."""
+        draws = self.draws.reshape(len(self.draws), -1)
+        return [
+            percentile_interval(float(value), draws[:, number], level)
+            for number, value in enumerate(self.value.reshape(-1))
+        ]
+
+
+def resample_means(
+    scores: Float[np.ndarray, "subject *score"], *, seed: int, repetitions: int = REPETITIONS
+) -> Resampled:
+    """Mean over subjects of every score, and of subjects drawn with replacement.
+
+    Scores 1 and 3 of two subjects have mean 2, and resamples of 1, 2 or 3. As for any percentile bootstrap,
+    intervals are too narrow with few subjects: of a mean of normal scores, one at 95 % held the truth in 93 % of
+    studies with 24 subjects, 90 % with 10 and 83 % with 5.
+
+    Args:
+        scores: of every subject, seeds averaged before.
+        seed: the same seed draws the same subjects.
+        repetitions: how many times they are drawn.
+
+    Raises:
+        ConfigError: ``repetitions`` is below 1.
+        DataError: a score is missing: leave that subject out of all, or the pairs are lost.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    missing = np.isnan(scores).any(axis=tuple(range(1, scores.ndim)))
+    if not len(scores) or missing.any():
+        got = f"subject {missing.argmax()} misses one" if len(scores) else "no subject"
+        raise DataError(f"every subject must have every score, but got {got}")
+    flat = scores.reshape(len(scores), -1)
+    value = np.asarray(scores.mean(0))
+    drawn = [draws @ flat / len(flat) for draws in _chunks(len(flat), repetitions, seed, flat.shape[1])]
+    return Resampled(value, np.concatenate(drawn).reshape(-1, *value.shape))
+
+
+def resample_metric(
+    metric: Metric,
+    predictions: Sequence[Array],
+    target: Array,
+    groups: Array,
+    *,
+    seed: int,
+    repetitions: int = REPETITIONS,
+) -> Resampled:
+    """A metric of the records of all subjects pooled, for several predictions of the same records.
+
+    For metrics that one subject's records do not define, such as an AUROC or a macro F1.
+
+    Args:
+        metric: what to score by.
+        predictions: each as `fusionkit.evaluation.metrics.score` takes it.
+        target: likewise, the same for all; records with a missing one are left out.
+        groups: a name or number for each record: its subject.
+        seed: as `resample_means`.
+        repetitions: as `resample_means`.
+
+    Raises:
+        ConfigError: ``repetitions`` is below 1.
+        DataError: as `fusionkit.evaluation.metrics.score`.
+        ShapeError: there are no predictions, or not one group for each record.
+    """
+    groups = np.asarray(groups)
+    if not predictions or groups.shape != np.shape(target)[:1]:
+        raise ShapeError(
+            f"there must be predictions, and a group for each record, but got {len(predictions)} and {groups.shape} "
+            f"for {np.shape(target)}"
+        )
+    checked = [known(prediction, target) for prediction in predictions]
+    names, group = np.unique(groups[checked[0][2]], return_inverse=True)
+    resamplers = [metric.resampler(prediction, truth, group, len(names)) for prediction, truth, _ in checked]
+    value = np.array([metric(prediction, truth) for prediction, truth, _ in checked])
+    drawn = [
+        np.stack([resampler(draws) for resampler in resamplers], axis=-1)
+        for draws in _chunks(len(names), repetitions, seed, len(group))
+    ]
+    return Resampled(value, np.concatenate(drawn))
+
+
+def _chunks(subjects: int, repetitions: int, seed: int, width: int) -> list[Array]:
+    if repetitions < 1:
+        raise ConfigError(f"a bootstrap must have repetitions, got {repetitions}")
+    if subjects < 2:  # the only draw there is would make an interval of no width
+        return [np.full((repetitions, subjects), np.nan)]
+    return list(group_draws(subjects, repetitions, seed, max(1, CELLS // max(subjects, width, 1))))

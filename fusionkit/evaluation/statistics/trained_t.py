@@ -1,0 +1,97 @@
+"""A t test for subjects tested by a few trained models: would other subjects, and other trainings, agree?"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.stats import t
+
+from fusionkit.core.errors import ShapeError
+from fusionkit.core.recording import Array
+
+
+@dataclass(frozen=True)
+class TrainedT:
+    """A mean difference with its error over subjects and trainings; of many tests at once, arrays.
+
+    Attributes:
+        mean: of the differences, over subjects.
+        error: its standard error.
+        freedom: degrees of freedom that the error is worth.
+        p: two-sided.
+    """
+
+    mean: Array
+    error: Array
+    freedom: Array
+    p: Array
+
+    def interval(self, level: float = 0.95) -> tuple[Array, Array]:
+        """Lower and upper end; 0 lies outside exactly where p is below 1 less the level."""
+        reach = t.ppf((1 + level) / 2, self.freedom) * self.error
+        return np.asarray(self.mean - reach), np.asarray(self.mean + reach)
+
+
+def trained_t(differences: Float[np.ndarray, "*test subject seed"], fold: Int[np.ndarray, " subject"]) -> TrainedT:
+    r"""Add to the error over subjects what they share: the luck of the models that were trained for their fold.
+
+    Subjects tested by one model rise and fall together, so that a test over subjects finds differences that
+    another training would not. How much the mean difference of a fold varies from seed to seed says how much. With
+    n subjects in k folds of :math:`n_f`, R seeds, and the mean over seeds of each subject,
+
+    .. math:: V = \frac{s^2_\mathrm{subjects}}{n}
+              + \Bigl(1 - \frac{1 - q}{q (n - 1)}\Bigr) \sum_f \frac{n_f^2}{n^2} \frac{s^2_{f, \mathrm{seeds}}}{R},
+              \quad q = \sum_f \frac{n_f^2}{n^2}
+
+    The bracket leaves out what the first term has seen: it is (n - k) / (n - 1) for folds of one size, and 0 where
+    each subject is a fold of its own. Where the folds' means lie further apart than this allows, V is their variance
+    instead, :math:`\tfrac{k}{k - 1} \sum_f \tfrac{n_f^2}{n^2} (\bar d_f - \bar d)^2`. Seeds are no replicates of a
+    subject: more of them leave the first term as it is. Degrees of freedom are Satterthwaite's, n - 1 at most. With
+    one seed V is the larger of the first term and the variance of the folds, with k - 1 degrees of freedom.
+
+    With the differences 1, 2, 3, 4 of four folds of one subject each it is the plain t test: error
+    sqrt(5/3 / 4) = 0.645, three degrees of freedom.
+
+    The combination is ours (random effects: subjects in folds, and seeds). In null studies of six strategies, four
+    folds, three seeds and 15 subjects (`fusionkit.evaluation.statistics.null_study`), some pair was said to differ in
+    2 % of studies without luck and 2 % with luck of 0.04, where the t test over subjects said so in 5 % and 12 %, and
+    the corrected t test over folds in 2 % and 1 %. A difference of 0.1 was found in 80 % and 51 % of cases, by the
+    corrected test in 7 % and 4 %. What a training set does to all its seeds alike is seen only through the folds:
+    with a deviation of 0.02 more, false findings rise to 6 % (subjects alone: 25 %).
+
+    Args:
+        differences: first strategy less second, for every subject and seed.
+        fold: number of the fold that tests each subject.
+
+    Raises:
+        ShapeError: there are fewer than two subjects, one training for all, or not one fold for each subject.
+
+    Reference:
+        Satterthwaite, An Approximate Distribution of Estimates of Variance Components, Biometrics Bulletin 1946;
+        why trainings count: Bouthillier et al., Accounting for Variance in Machine Learning Benchmarks, MLSys 2021.
+    """
+    differences = np.asarray(differences, dtype=np.float64)
+    subjects, seeds = differences.shape[-2:]
+    _, member, size = np.unique(fold, return_inverse=True, return_counts=True)
+    folds = len(size)
+    if subjects < 2 or seeds * folds < 2 or member.shape != (subjects,):
+        raise ShapeError(
+            "differences must be of two subjects or more with a fold each, and of two folds or seeds, "
+            f"but got {differences.shape} and {folds} folds of {np.shape(fold)}"
+        )
+    weight = (size / subjects) ** 2
+    by_fold = ((member == np.arange(folds)[:, None]) / size[:, None]) @ differences  # (..., fold, seed)
+    each = differences.mean(-1)
+    mean = each.mean(-1)
+    over_subjects = each.var(-1, ddof=1) / subjects
+    unseen = max(0.0, 1 - (1 - weight.sum()) / (weight.sum() * (subjects - 1))) if seeds > 1 else 0.0
+    over_seeds = unseen * weight * by_fold.var(-1, ddof=min(1, seeds - 1)) / seeds  # (..., fold)
+    variance = over_subjects + over_seeds.sum(-1)
+    worth = over_subjects**2 / (subjects - 1) + (over_seeds**2).sum(-1) / max(1, seeds - 1)
+    freedom = np.divide(variance**2, worth, out=np.full_like(variance, np.inf), where=worth > 0)
+    freedom = np.minimum(freedom, subjects - 1 if seeds > 1 else folds - 1)
+    over_folds = (weight * (by_fold.mean(-1) - mean[..., None]) ** 2).sum(-1) * folds / max(1, folds - 1)
+    error = np.sqrt(np.maximum(variance, over_folds))
+    away = np.abs(mean)
+    statistic = np.divide(away, error, out=np.where(away == 0, 0.0, np.inf), where=error > 1e-12 * away)
+    return TrainedT(*map(np.asarray, (mean, error, freedom, 2 * t.sf(statistic, freedom))))
