@@ -164,6 +164,14 @@ def test_one_signal_under_another_name_is_refused_where_it_is_held_out(leak):
     assert "b.csv adds 2 records" in note and "(0 in fold 0): why not" in note
 
 
+def test_people_put_aside_for_calibration_are_left_out_too():
+    records = table(people(8), people(8, 1))
+    split = with_unlabelled(make_split(SplitOptions(kind="k_fold", folds=2, calibration=0.25), records), records)
+    for fold in split.folds:
+        aside = {records.subject[row] for row in fold.calibration}
+        assert aside and not {f"unlabelled/{name}" for name in aside} & {records.subject[r] for r in fold.unlabelled}
+
+
 def test_longer_windows_are_noted(leak):
     made = with_unlabelled(make_split(SplitOptions(kind="holdout", by="subject"), leak.records), leak.records)
     plain, longer = unlabelled_notes(made, leak, "b.csv")
