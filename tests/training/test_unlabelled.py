@@ -272,6 +272,20 @@ def test_encoders_that_saw_a_leak_or_were_kept_from_other_groups_are_not_handed_
     assert main([*after[:-1], f"init.from={folder}", one % ("subject", "s", "r"), "init.transductive=known"]) == 0
 
 
+def test_the_study_of_both_sources_is_no_source_of_its_own(lab, capsys):
+    """Person s of the first and of the second go by two names there: a split would part them."""
+    assert main(["pretrain", "r.yaml", "--fold", "0"]) == 0
+    (made,) = lab.glob("runs/.cache/*.h5")
+    text = RECIPE.replace("kind: npz\n  path: a.npz\n  rates: {sig: rate}", f"kind: study\n  path: {made}")
+    (lab / "again.yaml").write_text(text.replace("  unlabelled: {kind: npz, path: b.npz, rates: {sig: rate}}\n", ""))
+    capsys.readouterr()
+    for command in (["data", "split", "again.yaml"], ["train", "again.yaml", "--fold", "0"]):
+        assert main(command) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "a study must be of one source to be divided, but its last 9 records" in line
+    assert len(list(lab.glob("runs/lab/*"))) == 1
+
+
 def test_labels_that_are_there_are_not_looked_at_and_a_study_file_is_of_one_source(lab, capsys):
     write(lab, "b", ["s", "x", "y"], 1, label=True)
     with np.load("b.npz") as arrays:

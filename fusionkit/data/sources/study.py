@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import Field
 
-from fusionkit.core.errors import located
+from fusionkit.core.errors import DataError, located
 from fusionkit.core.recording import Recording
 from fusionkit.core.registry import sources
 from fusionkit.data.records import ROLES
@@ -45,7 +45,7 @@ class StudySource(Source):
         path: the study.
 
     Raises:
-        DataError: the file is missing, truncated, or no study.
+        DataError: the file is missing, truncated, or no study, or holds the unlabelled records of a second source.
 
     Example:
         ``data: {kind: study, path: lab.h5}``
@@ -57,7 +57,15 @@ class StudySource(Source):
     @cached_property
     def study(self) -> Study:
         """The study, opened once."""
-        return Study.open(self.path)
+        study = Study.open(self.path)
+        beside = study.records.unlabelled
+        if beside:  # people of both sources go by two names there, which a split would take for two people
+            study.close()
+            raise DataError(
+                f"{self.path}: a study must be of one source to be divided, but its last {beside} records are those of a "
+                f"run's data.unlabelled: ingest each source alone"
+            )
+        return study
 
     def columns(self) -> list[str]:
         """Its sensors and its labels."""
