@@ -272,7 +272,7 @@ def test_a_fold_without_a_record_to_judge_by_is_refused_and_one_that_validates_n
     assert "Nothing validates here" in build_page(made, [found])
     empty.clear()
     lacking = 2
-    with pytest.raises(DataError, match="augment.eeg: .* no test record has eeg and a label of target"):
+    with pytest.raises(DataError, match=r"augment\.eeg: .* no test record has eeg and a label of target"):
         augment(recipe("name=other"), seeds=1, fold=0)
     assert not list((tmp_path / "runs").glob("other/augment/*"))
     empty.clear()
