@@ -62,15 +62,17 @@ def _amounts(text: str) -> list[float]:
     """Numbers between commas.
 
     Raises:
-        ConfigError: one is none, or negative.
+        ConfigError: one is none, or out of the bounds of ``add``.
     """
+    from fusionkit.recipe.sections import MOST_ADDED
+
     found = []
     for part in text.split(",") if text else ():
         try:
             amount = float(part)
         except ValueError:
             amount = math.nan
-        if not 0 <= amount < math.inf:
-            raise ConfigError(f"--sweep must be numbers from 0 on between commas, but got {part!r}")
+        if not 0 <= amount <= MOST_ADDED:
+            raise ConfigError(f"--sweep must be numbers from 0 to {MOST_ADDED:g} between commas, but got {part!r}")
         found.append(amount)
     return found

@@ -98,7 +98,7 @@ def print_gains(screen: Console, found: Sequence[Found]) -> None:
         for line in one.compared:
             if line.strategy == NONE or line.amount == one.add:
                 gain = line.gain
-                span = "" if gain.low != gain.low else f" [{signed(gain.low)}, {signed(gain.high)}]"
+                span = "" if gain.note else f" [{signed(gain.low)}, {signed(gain.high)}]"
                 said = ("", "") if line.strategy == NONE else (f"{signed(gain.value)}{span}", gain.finding)
                 table.add_row(judged_by(line.judge), called(line.strategy, one.kind), f"{line.score:.3f}", *said)
         screen.print(table)

@@ -93,7 +93,7 @@ def _name(strategy: str, found: Found, shown: Sequence[Compared]) -> str:
 def _gain(gain: Gain) -> str:
     if np.isnan(gain.value):
         return ""
-    if np.isnan(gain.low):
+    if gain.note:
         return f"{signed(gain.value)}\n{gain.note}"
     return f"{signed(gain.value)}, {gain.finding}\n[{signed(gain.low)}, {signed(gain.high)}]"
 

@@ -174,6 +174,13 @@ def augment(
                 if judge == MODEL:
                     forget(cell)
             countdown(done + 1, len(todo))
+        judged = {score.sensor for score in made.scores if score.judge != MODEL}
+        for sensor in amounts:
+            if sensor not in judged:
+                task = recipe.generators[sensor].task
+                raise DataError(
+                    f"augment.{sensor}: in every fold that is asked for, no test record has {sensor} and a label of {task}"
+                )
     write_atomically(made.folder / "results.csv", table(made.scores).encode())
     return made
 

@@ -147,7 +147,7 @@ def choose(scores: Sequence[Score], measure: Measure) -> list[Chosen]:
 
 def warnings(compared: Sequence[Compared]) -> list[str]:
     """What a reader of the whole table must bear in mind."""
-    tried = [one for one in compared if one.strategy != NONE and not np.isnan(one.gain.low)]
+    tried = [one for one in compared if one.strategy != NONE and not one.gain.note]
     if len(tried) < 2:
         return []
     found = [one for one in tried if one.gain.finding in ("gain", "loss")]

@@ -12,7 +12,7 @@ import torch
 from fusionkit.augment.generative.generator import GenerativeAugmenter, Made
 from fusionkit.compare.scores import NONE, OWN, Part, Score
 from fusionkit.core import registry
-from fusionkit.core.errors import ConfigError, DataError
+from fusionkit.core.errors import ConfigError
 from fusionkit.core.modality import Array
 from fusionkit.data.generated import Generated
 from fusionkit.data.splits import Split
@@ -151,16 +151,17 @@ def judge_records(cell: Cell, amounts: Sequence[float]) -> tuple[list[Score], li
         amounts: above 0.
 
     Returns:
-        Scores of validation and test, and what a reader must know, in words that are the same in every cell.
+        Scores of validation and test, none where no test record can be judged, and what a reader must know, in words that are
+        the same in every cell.
 
     Raises:
-        DataError: no test record has the sensor and a label; or as `train_generator`.
+        DataError: as `train_generator`.
         Interrupted: a stop was asked for.
     """
     lesson, parts = cell.lesson, cell.split.folds[cell.fold].parts()
     asked = {part: read_held_out(cell.origin, lesson, parts[part]) for part in PARTS}
     if not len(asked["test"][1]):
-        raise DataError(f"fold {cell.fold}: no test record has {cell.sensor} and a label of {cell.entry.task}")
+        return [], [f"a fold is left out: no test record of it has {cell.sensor} and a label of {cell.entry.task}"]
     every = torch.ones(len(lesson.label), device=lesson.values.device)
     real = Examples(lesson.values.flatten(1), lesson.label, every, lesson.group, lesson.item.classes)
     tuned = {kind: tune_classifier(kind, real) for kind in CLASSIFIERS}

@@ -10,6 +10,9 @@ from scipy.stats import t as student
 from fusionkit.core.errors import ConfigError, ShapeError
 from fusionkit.core.recording import Array
 
+ROUNDING = 1e-9
+"""Differences of scores are alike where they differ by less."""
+
 Finding = Literal["gain", "loss", "no gain", "unknown"]
 
 
@@ -23,7 +26,7 @@ class Gain:
         high: upper end; likewise.
         folds: how many there are pairs of.
         each: difference by fold, means over seeds; nan where no seed has a pair.
-        note: why there is no interval, or empty.
+        note: why there is no interval, or none to be trusted; else empty.
     """
 
     value: float
@@ -35,8 +38,8 @@ class Gain:
 
     @property
     def finding(self) -> Finding:
-        """``no gain`` where the interval covers 0; ``unknown`` where there is none."""
-        if np.isnan(self.low):
+        """``no gain`` where the interval covers 0; ``unknown`` where there is none to be trusted."""
+        if self.note:
             return "unknown"
         if self.low > 0:
             return "gain"
@@ -60,7 +63,8 @@ def paired_gain(
     .. math:: \bar d \pm t_{J-1} \sqrt{\left(\tfrac1J + \tfrac{n_{test}}{n_{train}}\right) s^2}
 
     Differences .02, .04, .06 and .08 of 4 folds (ratio 1/3) give .05 from -.0128 to .1128, no gain; without the
-    correction it would be from .0089 to .0911.
+    correction it would be from .0089 to .0911. Where all folds differ by the same amount, which scores of a few records often
+    do, the interval is that amount and says nothing.
 
     Args:
         changed: scores with the change, nan where there is none.
@@ -92,7 +96,10 @@ def paired_gain(
         return Gain(mean, np.nan, np.nan, 1, by_fold, "no interval: one fold only")
     error = np.sqrt((1 / count + ratio) * known.var(ddof=1))
     reach = float(student.ppf((1 + level) / 2, count - 1) * error)
-    return Gain(mean, mean - reach, mean + reach, count, by_fold)
+    alike = reach < ROUNDING < abs(mean)
+    return Gain(
+        mean, mean - reach, mean + reach, count, by_fold, "no spread to tell by: all folds alike" if alike else ""
+    )
 
 
 def fold_means(scores: Float[np.ndarray, "fold seed"]) -> Float[np.ndarray, " fold"]:

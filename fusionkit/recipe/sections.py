@@ -149,11 +149,18 @@ class KeepSection(Section):
     candidates: int = Field(10, ge=1, description="candidates at most, as a multiple of the records wanted of a class")
 
 
+MOST_ADDED = 1000.0
+
+
 class GeneratorEntry(Choice):
     """A generative augmenter: it learns the training records of every fold, and new ones are appended to them."""
 
     add: float = Field(
-        1.0, ge=0, allow_inf_nan=False, description="generated records for a labelled training record; 0 makes none"
+        1.0,
+        ge=0,
+        le=MOST_ADDED,
+        allow_inf_nan=False,
+        description="generated records for a labelled training record; 0 makes none",
     )
     use: Literal["full", "selective"] = Field(
         "full", description="append all that is made, or only what a classifier is sure of"

@@ -253,7 +253,9 @@ def test_refusals_leave_nothing(recipe, tiny, tmp_path):
     assert not list((tmp_path / "runs").glob("*/augment"))
 
 
-def test_a_fold_without_a_record_to_judge_by_is_refused_and_one_that_validates_nothing_is_not(recipe, monkeypatch):
+def test_a_fold_without_a_record_to_judge_by_is_refused_and_one_that_validates_nothing_is_not(
+    recipe, tmp_path, monkeypatch
+):
     inner = judging.read_held_out
     empty: list[int] = []
 
@@ -268,9 +270,17 @@ def test_a_fold_without_a_record_to_judge_by_is_refused_and_one_that_validates_n
     (found,) = find(made)
     assert {score.part for score in made.scores} == {"test"} and found.chosen == []
     assert "Nothing validates here" in build_page(made, [found])
-    empty, lacking = [], 2
-    with pytest.raises(DataError, match="fold 0: no test record has eeg and a label of target"):
+    empty.clear()
+    lacking = 2
+    with pytest.raises(DataError, match=r"augment\.eeg: .* no test record has eeg and a label of target"):
         augment(recipe("name=other"), seeds=1, fold=0)
+    assert not list((tmp_path / "runs").glob("other/augment/*"))
+    empty.clear()
+    made = augment(recipe("name=other"), seeds=1)  # the other fold is judged
+    (found,) = find(made)
+    assert {score.fold for score in made.scores} == {1} and {one.gain.finding for one in found.compared} == {"unknown"}
+    assert any(note.startswith("a fold is left out: no test record of it has eeg") for note in found.notes)
+    assert "1 of 2 folds" in build_page(made, [found])
 
 
 def test_what_is_resumed_must_be_what_was_begun(recipe, done, tmp_path):

@@ -26,7 +26,7 @@ def made() -> list[Score]:
         scores.append(score("none", 0, fold, 0.5, "validation"))
         scores.append(score("full", 1, fold, 0.52 + 0.02 * fold))
         scores.append(score("full", 1, fold, 0.6, "validation"))
-        scores.append(score("full", 2, fold, 0.4))
+        scores.append(score("full", 2, fold, (0.4, 0.39, 0.41, 0.4)[fold]))
         scores.append(score("full", 2, fold, 0.7 if fold == 0 else 0.5, "validation"))
     return scores
 
@@ -84,6 +84,7 @@ def test_sentences_claim_no_more_than_intervals_do() -> None:
             Gain(-0.05, -0.09, -0.01, 4, ()),
             Gain(0.3, nan, nan, 1, (), "no interval: one fold only"),
             Gain(nan, nan, nan, 0, (), "no pair"),
+            Gain(0.05, 0.05, 0.05, 2, (), "no spread to tell by: all folds alike"),
         )
     ]
     assert said[0] == "noise brings no gain in macro f1: +0.050 (95 % interval -0.010 to +0.110, 4 folds)"
@@ -91,6 +92,7 @@ def test_sentences_claim_no_more_than_intervals_do() -> None:
     assert said[2].startswith("noise harms macro f1: -0.050")
     assert "nothing can be said of other data" in said[3] and "gain" not in said[3]
     assert said[4] == "noise could not be compared"
+    assert said[5].startswith("noise changes macro f1 by +0.050; no spread to tell by") and "gain" not in said[5]
 
 
 def test_the_recipe_s_own_use_is_what_the_verdict_is_of() -> None:

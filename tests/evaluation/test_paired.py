@@ -63,7 +63,16 @@ def test_where_lower_is_better_the_sign_turns(values: list[float], ratio: float)
     changed = np.array(values)[:, None]
     higher, lower = (paired_gain(changed, 0 * changed, ratio=ratio, better=b) for b in ("higher", "lower"))
     assert (lower.value, lower.low, lower.high) == pytest.approx((-higher.value, -higher.high, -higher.low))
-    assert {higher.finding, lower.finding} in ({"gain", "loss"}, {"no gain"})
+    assert {higher.finding, lower.finding} in ({"gain", "loss"}, {"no gain"}, {"unknown"})
+
+
+@pytest.mark.parametrize("plain", [0.5, 0.1, 0.7])
+def test_folds_that_all_differ_alike_are_no_certain_gain(plain: float) -> None:
+    """Two folds of 20 records, each with one more that is right: 0.05 twice."""
+    before = np.array([[plain], [plain + 0.1]])
+    found = paired_gain(before + 0.05, before, ratio=1)
+    assert found.value == pytest.approx(0.05) and found.finding == "unknown" and "all folds alike" in found.note
+    assert paired_gain(before, before, ratio=1).finding == "no gain"
 
 
 def test_bounds() -> None:

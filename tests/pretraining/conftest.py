@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from fusionkit.core.levels import Batch, FeatureShape, Window, WindowShape
 from fusionkit.core.modality import FrontEnd
@@ -104,28 +103,3 @@ def stage():
         return Stage(model, given)
 
     return build
-
-
-WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "item"}
-"""Operations whose result, or its size, the host must know: on a device they wait for all that was asked before."""
-
-
-class Watch(TorchDispatchMode):
-    """Note every operation that would wait; an index of truth values has as many rows as are true."""
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.overloadpacket.__name__
-        chosen = args[1] if name in ("index", "index_put", "index_put_", "_index_put_impl_") else ()
-        if name in WAITING or any(part is not None and part.dtype in (torch.bool, torch.uint8) for part in chosen):
-            self.found.append(name)
-        return func(*args, **(kwargs or {}))
-
-
-@pytest.fixture
-def watch():
-    """``with watch() as seen: ...`` notes in ``seen.found`` what would wait for a device."""
-    return Watch

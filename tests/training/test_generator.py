@@ -107,6 +107,25 @@ def test_every_player_sees_every_record_as_often_as_it_has_updates():
         assert label.tolist() == [row % 2 for row in rows]
 
 
+@pytest.mark.parametrize("options", [{}, {"average": 0.9}, {"spectral": True}], ids=["plain", "average", "spectral"])
+@pytest.mark.parametrize("kind", ["gan", "cgan", "wgan_gp", "cwgan_gp", "cvae", "dcgan"])
+def test_nothing_waits_for_the_device_in_a_step(watch, kind, options):
+    cls = registry.generators.get(kind)
+    if "spectral" in options and "spectral" not in cls.__init__.__kwdefaults__:
+        pytest.skip("it has no critic")
+    narrow = {"width": 2} if kind == "dcgan" else {}
+    generator = cls(Item("features", WindowShape((1, 12, 5)), 3), **options, **narrow).train()
+    values, label = torch.randn(16, 1, 12, 5), torch.arange(16) % 3
+    generator.prepare(values, label)
+    random = torch.Generator().manual_seed(0)
+    with watch() as seen:
+        for turn in generator.turns():
+            loss, _ = turn.loss(generator.standardise(values), label, random)
+            loss.backward(inputs=list(turn.parameters))
+        generator.settle()
+    assert seen.found == []
+
+
 def test_it_is_a_plain_loop():
     """The same batches and noise in a loop of plain torch give the same weights, to the bit."""
     training = make(epochs=3)

@@ -17,7 +17,8 @@ from .networks import Average, FullyConnected, Hidden, Latent, Layers, LearningR
 class CVAE(GenerativeAugmenter):
     r"""Conditional variational autoencoder, whose encoder and decoder are fully connected and know the class.
 
-    With the encoder :math:`q(z | x, y)` and the decoder :math:`p(x | z, y)` it minimises :math:`\lVert x - \hat x \rVert^2 + KL(q(z | x, y) \,\Vert\, N(0, I))`, summed over a record's numbers and
+    With the encoder :math:`q(z | x, y)` and the decoder :math:`p(x | z, y)` it minimises
+    :math:`\lVert x - \hat x \rVert^2 + KL(q(z | x, y) \,\Vert\, N(0, I))`, summed over a record's numbers and
     averaged over records, with one draw of z a record: the negative bound of a Gaussian of variance 1/2, up to a constant.
     A record is made as the decoder's mean of normal noise, without noise of its own, so that it varies less than real ones.
     Sohn et al. condition the prior on what is given, too; ours is N(0, I), as in the EEG paper's line. Layer sizes and the

@@ -28,8 +28,8 @@ class GeometricCopies(CopyAugmenter):
     The literature's baseline for EEG reads what electrodes would measure had the cap been turned (Krell & Kim), about the
     axis to the right ear, to the nose or upward. How far and by which interpolation the papers on emotion turn is not known:
     15 degrees about one axis at a time are braindecode's, spherical splines that leave an unturned cap as it is are ours, and
-    each copy gets one of 64 turns that are drawn. Features are interpolated as signals are. Images are moved by whole pixels, their edge repeated, and mirrored where that leaves their
-    labels true (scenes, not digits).
+    each copy gets one of 64 turns that are drawn. Features are interpolated as signals are. Images are moved by whole
+    pixels, their edge repeated, and mirrored where that leaves their labels true (scenes, not digits).
 
     Args:
         item: what a record looks like.

@@ -19,7 +19,8 @@ from .generator import Item, Made
 class MixupCopies(CopyAugmenter):
     r"""Mix a training record of the class with any other one, and share the classes out alike.
 
-    A mixture :math:`\lambda x_i + (1 - \lambda) x_j` is there twice: with the class of :math:`x_i` and the share :math:`\lambda \sim \mathrm{Beta}(\alpha, \alpha)`,
+    A mixture :math:`\lambda x_i + (1 - \lambda) x_j` is there twice: with the class of :math:`x_i` and
+    the share :math:`\lambda \sim \mathrm{Beta}(\alpha, \alpha)`,
     and, behind all of these, with the class of :math:`x_j` and what remains. One share a mixture; the paper draws one a
     batch in its code.
 

@@ -52,7 +52,8 @@ def judge(
         ``halves`` of the training records and, where enough are held out, ``made_held_out`` and ``training_held_out``, each
         with ``wasserstein``, ``sliced``, ``mmd``, ``mmd_biased``, ``two_sample`` (``value``, ``low``, ``high``),
         ``precision`` and ``recall``. ``classes``, by number as text, have a ``count``, ``wasserstein`` and that of
-        ``halves``. ``copies`` and ``transfer`` are as their modules say, ``directions`` None where records are not projected. With fewer than ten records to compare there are only ``records``, ``missing`` and ``seconds``.
+        ``halves``. ``copies`` and ``transfer`` are as their modules say, ``directions`` None where records are not projected.
+        With fewer than ten records to compare there are only ``records``, ``missing`` and ``seconds``.
     """
     began = time.monotonic()
     generator = np.random.default_rng(seed)

@@ -34,3 +34,9 @@ def test_what_no_line_parts_is_told_apart() -> None:
     found = two_sample_test(inside, outside, 0)
     assert found.value > 0.9
     assert found.low > 0.5
+
+
+def test_records_that_all_show_their_origin_leave_room_for_those_not_seen() -> None:
+    x = np.arange(10.0)[:, None]
+    found = two_sample_test(x, x + 1000, 0)
+    assert (found.value, found.high) == (1, 1) and found.low == pytest.approx(0.025 ** (1 / 20))  # Clopper and Pearson
