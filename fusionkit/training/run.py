@@ -26,6 +26,7 @@ from fusionkit.recipe.write import dump_recipe
 from fusionkit.training.arm import arms
 from fusionkit.training.checkpoint import load_tensors, write_atomically
 from fusionkit.training.device import pick_device
+from fusionkit.training.engine import Drive, Engine
 from fusionkit.training.fold import PREDICTIONS, FoldResult, load_result, train_fold
 from fusionkit.training.interruption import Interrupted, stop_on_signals
 from fusionkit.training.listener import Listener
@@ -110,7 +111,14 @@ class Run:
         write_atomically(self.folder / name, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def train(recipe: Recipe, *, resume: bool = False, fold: int | None = None, listener: Listener | None = None) -> Run:
+def train(
+    recipe: Recipe,
+    *,
+    resume: bool = False,
+    fold: int | None = None,
+    listener: Listener | None = None,
+    drive: Drive = Engine.run,
+) -> Run:
     """Run a recipe: every fold, the recipe's model and each sensor alone.
 
     Args:
@@ -118,13 +126,14 @@ def train(recipe: Recipe, *, resume: bool = False, fold: int | None = None, list
         resume: go on with the newest run of this recipe.
         fold: train only this one.
         listener: hears of everything.
+        drive: see `Drive`.
 
     Raises:
         ConfigError: nothing to resume, or the run to resume was made by another recipe.
         DataError: the data break a rule. A run that was refused before it trained leaves no folder.
         Interrupted: a stop was asked for; the run is saved.
     """
-    return _carry_out(recipe, resume, fold, listener or Listener(), trains=True)
+    return _carry_out(recipe, resume, fold, listener or Listener(), drive, trains=True)
 
 
 def pretrain(recipe: Recipe, *, resume: bool = False, fold: int | None = None, listener: Listener | None = None) -> Run:
@@ -143,10 +152,12 @@ def pretrain(recipe: Recipe, *, resume: bool = False, fold: int | None = None, l
     """
     if not recipe.pretrain:
         raise ConfigError("pretrain: must have a stage to be run, but the recipe has none")
-    return _carry_out(recipe, resume, fold, listener or Listener(), trains=False)
+    return _carry_out(recipe, resume, fold, listener or Listener(), Engine.run, trains=False)
 
 
-def _carry_out(recipe: Recipe, resume: bool, fold: int | None, listener: Listener, *, trains: bool) -> Run:
+def _carry_out(
+    recipe: Recipe, resume: bool, fold: int | None, listener: Listener, drive: Drive, *, trains: bool
+) -> Run:
     """Pretrain, and train where that is wanted, every fold that was chosen."""
     leader = is_leader()
     records = read_records(recipe)
@@ -195,7 +206,15 @@ def _carry_out(recipe: Recipe, resume: bool, fold: int | None, listener: Listene
                 folder = run.arm_folder(number, arm.name)
                 listener.begin(arm.name, number, len(split.folds), recipe.train.epochs)
                 result = train_fold(
-                    arm, material, split.folds[number], number, folder, start=start, listener=listener, stop=stop
+                    arm,
+                    material,
+                    split.folds[number],
+                    number,
+                    folder,
+                    start=start,
+                    listener=listener,
+                    stop=stop,
+                    drive=drive,
                 )
                 seconds[f"{number}/{arm.name}"] = result.seconds
                 listener.end(arm.name, number, result.seconds)
