@@ -28,6 +28,10 @@ def compare(
     match: Annotated[
         str | None, typer.Option(metavar="parameters", help="bring all strategies to the size of the first")
     ] = None,
+    tune: Annotated[
+        int | None,
+        typer.Option(metavar="TRIALS", help="tune every strategy in every fold, on validation records alone"),
+    ] = None,
     seeds: Annotated[int, typer.Option(help="trainings of every strategy in every fold")] = 3,
     jobs: Annotated[int | None, typer.Option(min=1, help="trainings at once [default: one a processor]")] = None,
     on: Annotated[
@@ -61,6 +65,7 @@ def compare(
         fusionkit compare quickstart --vary fusion.kind=concat,rcft,bottleneck,vote --seeds 5
         fusionkit compare mine.yaml theirs.yaml data.path=lab.csv --jobs 2
         fusionkit compare quickstart --vary fusion.kind=concat,rcft,bottleneck,vote --seeds 5 --resume --robustness
+        fusionkit compare quickstart --vary fusion.kind=concat,rcft --tune 20 --match parameters
         fusionkit compare quickstart --vary fusion.kind=concat,rcft --on tcp://10.0.0.1:8786
     """
     from fusionkit.cli.output import console, print_json
@@ -73,14 +78,14 @@ def compare(
     from fusionkit.compare.cost import costs
     from fusionkit.compare.grid import Asked
     from fusionkit.compare.grid import compare as train_all
-    from fusionkit.compare.results import scores, write_results
+    from fusionkit.compare.results import scores, write_results, write_trials
     from fusionkit.compare.stress import stress, write_stress
     from fusionkit.compare.verdict import VERDICT, check_margin, judge, write_verdict
     from fusionkit.training.checkpoint import write_atomically
 
     check_margin(rope)
     recipes, overrides = (tuple(word for word in words if ("=" in word) == change) for change in (False, True))
-    asked = Asked(recipes, overrides, tuple(vary or ()), seeds, Faults() if robustness else None, match)
+    asked = Asked(recipes, overrides, tuple(vary or ()), seeds, Faults() if robustness else None, match, tune)
     if dry_run:
         _print_job(on, jobs, asked.recipes, asked.overrides, asked.vary)
         return
@@ -100,6 +105,7 @@ def compare(
         screen.print("measuring what every strategy costs")
     spent = {block.setting.label: costs(block, experiment) if report else [] for block in experiment.blocks}
     made = write_results(experiment, {label: [one for one, _ in tasks] for label, tasks in found.items()})
+    made += write_trials(experiment)
     stressed = {block.setting.label: stress(block, experiment) for block in experiment.blocks}
     calibrated = {block.setting.label: calibrations(block, experiment) for block in experiment.blocks}
     made += write_stress(experiment, stressed) if robustness else []

@@ -18,6 +18,7 @@ from fusionkit.recipe.sections import Recipe
 from fusionkit.recipe.write import dump_recipe
 from fusionkit.training.arm import FUSED
 from fusionkit.training.checkpoint import write_atomically
+from fusionkit.training.engine import Drive, Engine
 from fusionkit.training.interruption import Interrupted
 from fusionkit.training.listener import Listener
 from fusionkit.training.run import Run, train
@@ -143,7 +144,7 @@ def read_ended(cell: Cell) -> Ended | None:
         return None
 
 
-def run_cell(cell: Cell, listener: Listener | None = None) -> Ended:
+def run_cell(cell: Cell, listener: Listener | None = None, drive: Drive = Engine.run) -> Ended:
     """Train a cell in this process, from where it was left if it was begun, and ask what it is to be asked again.
 
     A mistake in recipe or data is its end.
@@ -154,7 +155,7 @@ def run_cell(cell: Cell, listener: Listener | None = None) -> Ended:
     begun = any(Path(cell.folder).glob("run/*/recipe.yaml"))
     try:
         recipe = parse_recipe(cell.recipe, f"cell {cell.key}")
-        run = train(recipe, resume=begun, fold=cell.fold, listener=listener)
+        run = train(recipe, resume=begun, fold=cell.fold, listener=listener, drive=drive)
         if cell.faults is not None and not cell.asked:
             again = ask_again(run, cell.fold)
             keep_subsets(again, Path(cell.folder))

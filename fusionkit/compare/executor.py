@@ -13,6 +13,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from typing import TextIO
 
 from fusionkit.compare.cell import LOG, Cell, Ended, run_cell, write_ended
 from fusionkit.training.interruption import Interrupted
@@ -161,7 +162,7 @@ def attempt(cell: Cell) -> Ended | str:
     """
     print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {cell.strategy}, fold {cell.fold}, seed {cell.seed}")
     try:
-        return run_cell(cell, _Log())
+        return run_cell(cell, Log())
     except Interrupted:
         raise
     except Exception as error:  # noqa: BLE001 - a fault of ours, or of the machine (no memory): tried again
@@ -182,11 +183,18 @@ def _print_to(descriptor: int) -> None:
         os.dup2(descriptor, stream.fileno())
 
 
-class _Log(Listener):
-    """Every line goes to the cell's log."""
+class Log(Listener):
+    """Every line goes to the cell's log.
+
+    Args:
+        log: the file; None is what the process prints to.
+    """
+
+    def __init__(self, log: TextIO | None = None) -> None:
+        self.log = log
 
     def say(self, text: str) -> None:
-        print(text)
+        print(text, file=self.log)
 
     def end(self, arm: str, fold: int, seconds: float) -> None:
-        print(f"trained in {seconds:.1f} s")
+        print(f"trained in {seconds:.1f} s", file=self.log)

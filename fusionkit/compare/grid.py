@@ -11,12 +11,14 @@ from fusionkit.compare.cell import Cell, Ended, code_digest, make_cell, read_end
 from fusionkit.compare.corruption import Faults
 from fusionkit.compare.executor import Executor
 from fusionkit.compare.matching import match_parameters
-from fusionkit.compare.strategy import Setting, settings
+from fusionkit.compare.strategy import Setting, Strategy, settings
+from fusionkit.compare.tuning import Trial, tune, validation_score
 from fusionkit.core.errors import ConfigError, DataError, located
 from fusionkit.data.guard import check_straddling
 from fusionkit.data.splits import Split
 from fusionkit.data.study import Study
 from fusionkit.evaluation.contribution import MOST
+from fusionkit.recipe.sections import Recipe
 from fusionkit.training.checkpoint import write_atomically
 from fusionkit.training.interruption import Interrupted, stop_on_signals
 from fusionkit.training.listener import Listener
@@ -40,6 +42,7 @@ class Asked:
         faults: that every trained model is asked again under, and with every subset of its sensors; None asks
             nothing. A comparison that is done without may be resumed with them: nothing is trained again.
         match: ``parameters`` brings all strategies to the size of the first; None leaves them as they are.
+        tune: trials of every strategy in every fold, on validation records alone; None trains recipes as they are.
     """
 
     recipes: tuple[str, ...]
@@ -48,6 +51,7 @@ class Asked:
     seeds: int
     faults: Faults | None = None
     match: str | None = None
+    tune: int | None = None
 
     def said(self) -> dict[str, Any]:
         """As plain data."""
@@ -57,6 +61,7 @@ class Asked:
             "vary": list(self.vary),
             "seeds": self.seeds,
             "match": self.match,
+            "tune": self.tune,
         }
 
 
@@ -70,6 +75,7 @@ class Block:
         split: the one that all of them use.
         notes: what is to be said of the split.
         cells: by strategy, fold and seed.
+        trials: all that was tried to tune the strategies.
     """
 
     setting: Setting
@@ -77,6 +83,7 @@ class Block:
     split: Split
     notes: tuple[str, ...]
     cells: dict[tuple[str, int, int], Cell]
+    trials: tuple[Trial, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,8 @@ def compare(
         raise ConfigError(f"--seeds must be 1 or more, but got {asked.seeds}")
     if asked.match not in (None, MATCHED):
         raise ConfigError(f"--match must be {MATCHED}, but got {asked.match!r}")
+    if asked.tune is not None and asked.tune < 1:
+        raise ConfigError(f"--tune must be 1 or more, but got {asked.tune}")
     wanted = settings(asked.recipes, asked.overrides, asked.vary)
     for one in (strategy for setting in wanted for strategy in setting.strategies if asked.faults is not None):
         if len(one.recipe.modalities) > MOST:
@@ -144,9 +153,11 @@ def compare(
                 f"{one.label!r} has {len(one.recipe.modalities)}"
             )
     checked = [_check(setting) for setting in wanted]
+    if asked.tune is not None and not all(len(fold.validation) for split in checked for fold in split.folds):
+        raise ConfigError("--tune must have validation records in every fold; give data.split.validation")
     folder = _take_up(wanted[0], asked) if resume else _begin(wanted[0], asked)
     blocks = tuple(
-        _block(setting, split, folder, number, asked, listener)
+        _block(setting, split, folder, number, asked, executor, listener, heard)
         for number, (setting, split) in enumerate(zip(wanted, checked, strict=True))
     )
     cells = {cell.key: cell for block in blocks for cell in block.cells.values()}
@@ -200,8 +211,17 @@ def _parent(setting: Setting) -> Path:
     return Path(setting.recipe.run.dir) / f"{setting.recipe.name}-compare"
 
 
-def _block(setting: Setting, split: Split, folder: Path, number: int, asked: Asked, listener: Listener) -> Block:
-    """Ingest once, check that nothing leaks, keep the split, and list the cells."""
+def _block(
+    setting: Setting,
+    split: Split,
+    folder: Path,
+    number: int,
+    asked: Asked,
+    executor: Executor,
+    listener: Listener,
+    heard: Heard,
+) -> Block:
+    """Ingest once, check that nothing leaks, keep the split, tune, and list the cells."""
     matched: tuple[str, ...] = ()
     if asked.match is not None:
         setting, matched = match_parameters(setting, split, listener)
@@ -218,25 +238,47 @@ def _block(setting: Setting, split: Split, folder: Path, number: int, asked: Ask
         split = Split.load(kept, study.records)
     else:
         split.save(kept)
+
+    def make(strategy: Strategy, recipe: Recipe, fold: int, seed: int, faults: Faults | None) -> Cell:
+        study, home = studies[strategy.label].digest, folder / CELLS
+        return make_cell(strategy.label, recipe, fold, seed, study=study, split=split.digest, cells=home, faults=faults)
+
+    tuned: dict[tuple[str, int], Recipe] = {}
+    trials: list[Trial] = []
+    if asked.tune is not None:
+        known: dict[str, Ended] = {}
+        total = asked.tune * len(setting.strategies) * len(split.folds)
+
+        def train(cells: Sequence[Cell]) -> dict[str, Ended]:
+            before = {one.key: ended for one in cells if (ended := read_ended(one)) and not ended.problem}
+            known.update(before)
+            _train([one for one in cells if one.key not in before], known, executor, total, heard)
+            return known
+
+        listener.say(f"tuning: {total} trainings")
+        tuned, trials = tune(
+            setting.strategies,
+            len(split.folds),
+            asked.tune,
+            cell=lambda strategy, recipe, fold: make(strategy, recipe, fold, recipe.seed, None),
+            train=train,
+            score=validation_score(setting.recipe, study),
+        )
+        notes.append(
+            f"tuned on validation records alone: {asked.tune} trials of every strategy in every fold, the recipe's "
+            "own values first; tuning.csv has them all, and every fold takes its own best"
+        )
     cells = {}
     for strategy in setting.strategies:
         for fold in range(len(split.folds)):
+            recipe = tuned.get((strategy.label, fold), strategy.recipe)
             for seed in range(strategy.recipe.seed, strategy.recipe.seed + asked.seeds):
-                cells[strategy.label, fold, seed] = make_cell(
-                    strategy.label,
-                    strategy.recipe,
-                    fold,
-                    seed,
-                    study=studies[strategy.label].digest,
-                    split=split.digest,
-                    cells=folder / CELLS,
-                    faults=asked.faults,
-                )
+                cells[strategy.label, fold, seed] = make(strategy, recipe, fold, seed, asked.faults)
     order = sorted(cells, key=lambda place: (place[2], place[1]))  # a whole comparison early, then more seeds of it
     unique = tuple(dict.fromkeys(notes))
     for note in unique:
         listener.say(f"note: {note}")
-    return Block(setting, study, split, unique, {place: cells[place] for place in order})
+    return Block(setting, study, split, unique, {place: cells[place] for place in order}, tuple(trials))
 
 
 def _train(missing: Sequence[Cell], ended: dict[str, Ended], executor: Executor, total: int, heard: Heard) -> None:

@@ -236,6 +236,21 @@ def write_results(experiment: Experiment, found: Mapping[str, Sequence[Scores]])
     return write_table(experiment.folder, "results", columns)
 
 
+def write_trials(experiment: Experiment) -> list[Path]:
+    """Write ``tuning.csv`` and ``tuning.parquet``: a row a trial and value; nothing where nothing was tuned."""
+    columns: dict[str, list[str | float | int | None]] = {
+        key: [] for key in ("setting", "strategy", "fold", "trial", "score", "key", "value")
+    }
+    for block in experiment.blocks:
+        for one in block.trials:
+            score = None if np.isnan(one.score) else one.score
+            for key, value in one.values.items():
+                place = (block.setting.label, one.strategy, one.fold, one.number, score, key, value)
+                for column, cell in zip(columns.values(), place, strict=True):
+                    column.append(cell)
+    return write_table(experiment.folder, "tuning", columns) if columns["key"] else []
+
+
 def write_table(folder: Path, name: str, columns: Mapping[str, Sequence[str | float | int | None]]) -> list[Path]:
     """Write a table as CSV and as Parquet; the files."""
     table, made = pyarrow.table({column: list(cells) for column, cells in columns.items()}), []

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,10 @@ class Settings:
     patience: int = 0
     checkpoint_seconds: float = 30.0
     precision: torch.dtype | None = None
+
+
+Drive = Callable[["Engine"], None]
+"""Brings an engine to its end: `Engine.run`, or what trains several at once."""
 
 
 class Engine:
@@ -119,7 +123,7 @@ class Engine:
         self.steps: int = getattr(plan, "steps", max(1, math.ceil(len(rows) / settings.batch)))
         self.history: list[dict[str, float]] = []
         self.best, self.best_epoch, self.finished = math.inf, -1, False
-        self._epoch, self._step = 0, 0
+        self.epoch, self._step = 0, 0
         self._losses: list[Tensor] = []  # of this epoch's steps, on the device
         self._checked = 0
         self.plan: Plan = plan or JointPlan(rows, self.steps, seed)
@@ -128,6 +132,7 @@ class Engine:
         self.before_epoch = before_epoch
         self.records, self.seconds = 0, 0.0  # of this process
         self._board: TensorBoard | None = None
+        self._unsaved: dict[str, Tensor] | None = None  # weights of the best epoch that are not on disk yet
 
     def run(self) -> None:
         """Train to the end, from the last checkpoint in the folder if there is one.
@@ -136,20 +141,58 @@ class Engine:
             DataError: a loss is not finite; the message names epoch, step and records.
             Interrupted: a stop was asked for; the run is saved.
         """
-        middle = self._resume()
-        if self.folder is not None and self.rank == 0:
-            self._board = TensorBoard(self.folder / "tensorboard", self._epoch)
-        while not self.finished and self._epoch < self.settings.epochs:
+        middle = self.take_up()
+        while not self.over:
             if not middle:
-                if self.before_epoch is not None:
-                    self.before_epoch(self._epoch)
-                seed = derive_seed("epoch", self.seed, self._epoch, self.rank)
-                torch.manual_seed(seed)
-                self.generator.manual_seed(seed)
-                self._losses, self._checked = [], 0
+                self.open_epoch()
             middle = False
             self._train_epoch()
-            self._close_epoch()
+            self.close_epoch()
+        self.finish()
+
+    @property
+    def over(self) -> bool:
+        """Whether no epoch is left."""
+        return self.finished or self.epoch >= self.settings.epochs
+
+    def take_up(self) -> bool:
+        """Begin, from the last checkpoint in the folder if there is one; True in the middle of an epoch."""
+        middle = self._resume()
+        if self.folder is not None and self.rank == 0:
+            self._board = TensorBoard(self.folder / "tensorboard", self.epoch)
+        return middle
+
+    def open_epoch(self) -> None:
+        """Begin an epoch with the random numbers that are its own."""
+        if self.before_epoch is not None:
+            self.before_epoch(self.epoch)
+        seed = derive_seed("epoch", self.seed, self.epoch, self.rank)
+        torch.manual_seed(seed)
+        self.generator.manual_seed(seed)
+        self._losses, self._checked = [], 0
+
+    def plan_epoch(self) -> list[Step]:
+        """The steps of the epoch, of which the objective hears."""
+        self.objective.train()
+        begin = getattr(self.objective, "begin_epoch", None)
+        if begin is not None:
+            begin(self.epoch)
+        self._plan = self.plan(self.epoch)
+        return self._plan
+
+    def trained(self, losses: Sequence[Float[Tensor, ""]], seconds: float) -> None:
+        """Take the losses of a whole epoch whose steps were made elsewhere.
+
+        Raises:
+            DataError: one is not finite.
+        """
+        self._losses, self._step = list(losses), self.steps
+        self._check_finite()
+        self.records += sum(len(step.rows) for step in self._plan)
+        self.seconds += seconds
+
+    def finish(self) -> None:
+        """Keep that no epoch is left."""
         self.finished = True
         self.save()
         if self.world > 1:
@@ -158,11 +201,7 @@ class Engine:
             self._board.close()
 
     def _train_epoch(self) -> None:
-        self.objective.train()
-        begin = getattr(self.objective, "begin_epoch", None)
-        if begin is not None:
-            begin(self._epoch)
-        self._plan = self.plan(self._epoch)
+        self.plan_epoch()
         moved = torch.cat([step.rows for step in self._plan]).to(self.device)  # one copy an epoch
         chunks = torch.split(moved, [len(step.rows) for step in self._plan])
         if self.world > 1:
@@ -172,7 +211,7 @@ class Engine:
         saved, looked, stride = began, began, 1
         look = first + 1
         for step in range(first, self.steps):
-            factor = learning_rate_factor(self._epoch * self.steps + step, total, self.settings.warmup)
+            factor = learning_rate_factor(self.epoch * self.steps + step, total, self.settings.warmup)
             self._losses.append(self._train_step(chunks[step], self._plan[step].hidden, factor * self.settings.lr))
             self._step = step + 1
             if self.stop and self.world == 1:
@@ -184,7 +223,7 @@ class Engine:
                 self._check_finite()
                 if self.progress is not None:
                     done = sum(len(chunk) for chunk in chunks[first : step + 1]) * self.world
-                    self.progress(self._epoch, step + 1, self.steps, done / max(now - began, 1e-9))
+                    self.progress(self.epoch, step + 1, self.steps, done / max(now - began, 1e-9))
                 if now - saved > self.settings.checkpoint_seconds and self.world == 1:
                     self.save()
                     saved = now
@@ -203,8 +242,9 @@ class Engine:
             self._settle()
         return loss
 
-    def _close_epoch(self) -> None:
-        entry: dict[str, float] = {"epoch": float(self._epoch), "loss": float(torch.stack(self._losses).mean())}
+    def close_epoch(self, *, save: bool = True) -> None:
+        """Judge the epoch and go on to the next; ``save`` False leaves what is to be kept to the next `save`."""
+        entry: dict[str, float] = {"epoch": float(self.epoch), "loss": float(torch.stack(self._losses).mean())}
         close = getattr(self.objective, "close_epoch", None)
         if close is not None:
             entry.update(close())
@@ -222,21 +262,23 @@ class Engine:
             if better and value is not None:
                 self.best = value
         if better:
-            self.best_epoch = self._epoch
+            self.best_epoch = self.epoch
             if self.folder is not None and self.rank == 0:
-                checkpoint.save_tensors(
-                    self.folder / "best.safetensors", checkpoint.model_tensors(self.objective), {"epoch": self._epoch}
-                )
+                best = checkpoint.model_tensors(self.objective)
+                self._unsaved = None if save else {name: value.clone() for name, value in best.items()}
+                if save:
+                    self._save_best(best)
         self.history.append(entry)
         if self._board is not None:
-            self._board.add(entry, self._epoch)
+            self._board.add(entry, self.epoch)
         if self.on_epoch is not None:
             self.on_epoch(entry)
         patience = self.settings.patience
-        self.finished = bool(patience and self._epoch - self.best_epoch >= patience)
-        self._epoch, self._step = self._epoch + 1, 0
-        self.save()
-        if self.stop and not self.finished and self._epoch < self.settings.epochs:
+        self.finished = bool(patience and self.epoch - self.best_epoch >= patience)
+        self.epoch, self._step = self.epoch + 1, 0
+        if save:
+            self.save()
+        if self.stop and not self.finished and self.epoch < self.settings.epochs:
             self._leave()
 
     def _check_finite(self) -> None:
@@ -249,7 +291,7 @@ class Engine:
             value, step = float(losses[first]), self._checked + first
             chunk = self._plan[step].rows
             raise DataError(
-                f"the loss must be finite, but is {value} in epoch {self._epoch}, step {step}, "
+                f"the loss must be finite, but is {value} in epoch {self.epoch}, step {step}, "
                 f"records {self.name_rows(chunk)}"
             )
         self._checked = len(self._losses)
@@ -258,6 +300,9 @@ class Engine:
         """Write the last checkpoint (and the history as CSV), if there is a folder."""
         if self.folder is None or self.rank != 0:
             return
+        if self._unsaved is not None:
+            self._save_best(self._unsaved)
+            self._unsaved = None
         tensors = {
             **checkpoint.model_tensors(self.objective),
             **self.update.tensors(),
@@ -265,7 +310,7 @@ class Engine:
             "losses": torch.stack(self._losses) if self._step else torch.zeros(0),
         }
         facts: dict[str, Any] = {
-            "epoch": self._epoch,
+            "epoch": self.epoch,
             "step": self._step,
             "best": self.best if math.isfinite(self.best) else None,
             "best_epoch": self.best_epoch,
@@ -275,6 +320,10 @@ class Engine:
         checkpoint.save_tensors(self.folder / "last.safetensors", tensors, facts)
         if self.history:
             write_history(self.folder / "history.csv", self.history)
+
+    def _save_best(self, tensors: dict[str, Tensor]) -> None:
+        assert self.folder is not None
+        checkpoint.save_tensors(self.folder / "best.safetensors", tensors, {"epoch": self.best_epoch})
 
     def load_best(self) -> None:
         """Put the weights of the best epoch into the objective."""
@@ -291,7 +340,7 @@ class Engine:
         self.update.restore(tensors)
         self._losses = list(tensors["losses"].to(self.device))
         self._checked = len(self._losses)
-        self._epoch, self._step = facts["epoch"], facts["step"]
+        self.epoch, self._step = facts["epoch"], facts["step"]
         self.best = math.inf if facts["best"] is None else facts["best"]
         self.best_epoch, self.finished, self.history = facts["best_epoch"], facts["finished"], facts["history"]
         if self._step:

@@ -23,7 +23,7 @@ from fusionkit.recipe.build import build_model
 from fusionkit.recipe.sections import AdversarySection, Choice, Recipe
 from fusionkit.training.blending import Blending
 from fusionkit.training.device import pick_precision
-from fusionkit.training.engine import Engine, Settings
+from fusionkit.training.engine import Drive, Engine, Settings
 from fusionkit.training.interruption import StopRequest
 from fusionkit.training.labels import labelled_rows
 from fusionkit.training.listener import Listener
@@ -100,6 +100,7 @@ def train_model(
     listener: Listener,
     stop: StopRequest | None = None,
     prepare: Callable[[FusionModel], None] = lambda model: None,
+    drive: Drive = Engine.run,
 ) -> tuple[FusionModel, Loader, int]:
     """Train a model, from its last checkpoint if there is one; at its best epoch, with a loader of real records and that
     epoch's number.
@@ -109,6 +110,7 @@ def train_model(
         listener: hears of every epoch.
         stop: a request to save and leave.
         prepare: called with the model before a training begins, after what is fitted is fitted.
+        drive: see `Drive`.
     """
     recipe, material, settings = job.recipe, job.material, job.recipe.train
     torch.manual_seed(derive_seed("weights", job.seed))
@@ -190,7 +192,7 @@ def train_model(
         update=_update(recipe),
         before_epoch=blending,
     )
-    engine.run()
+    drive(engine)
     engine.load_best()
     return model, loader, engine.best_epoch
 

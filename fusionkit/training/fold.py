@@ -17,6 +17,7 @@ from fusionkit.data.splits import Fold
 from fusionkit.evaluation.predict import predict
 from fusionkit.training.arm import Arm
 from fusionkit.training.checkpoint import load_tensors, save_tensors
+from fusionkit.training.engine import Drive, Engine
 from fusionkit.training.files import keep_files
 from fusionkit.training.fitting import Job, train_model
 from fusionkit.training.interruption import StopRequest
@@ -58,6 +59,7 @@ def train_fold(
     generated: Sequence[Generated] = (),
     listener: Listener | None = None,
     stop: StopRequest | None = None,
+    drive: Drive = Engine.run,
 ) -> FoldResult:
     """Train an arm on a fold, from its last checkpoint if ``folder`` has one; at once if it is finished.
 
@@ -71,6 +73,7 @@ def train_fold(
         generated: records of any sensors, made of the fold's training records; the arm learns from those of its own sensors.
         listener: hears of every epoch.
         stop: a request to save and leave.
+        drive: see `Drive`.
     """
     if (folder / PREDICTIONS).exists():
         return load_result(folder)
@@ -95,6 +98,7 @@ def train_fold(
         listener=listener,
         stop=stop,
         prepare=lambda made: fit_out_of_fold(made, job, _fit_modalities, listener=listener, stop=stop),
+        drive=drive,
     )
     test = fold.test[~material.excluded[fold.test]]
     if not len(test):

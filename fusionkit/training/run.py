@@ -25,6 +25,7 @@ from fusionkit.recipe.write import dump_recipe
 from fusionkit.training.arm import arms
 from fusionkit.training.checkpoint import load_tensors, write_atomically
 from fusionkit.training.device import pick_device
+from fusionkit.training.engine import Drive, Engine
 from fusionkit.training.fold import PREDICTIONS, FoldResult, load_result, train_fold
 from fusionkit.training.generating import (
     appending,
@@ -117,7 +118,14 @@ class Run:
         write_atomically(self.folder / name, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def train(recipe: Recipe, *, resume: bool = False, fold: int | None = None, listener: Listener | None = None) -> Run:
+def train(
+    recipe: Recipe,
+    *,
+    resume: bool = False,
+    fold: int | None = None,
+    listener: Listener | None = None,
+    drive: Drive = Engine.run,
+) -> Run:
     """Run a recipe: every fold, the recipe's model and each sensor alone.
 
     Args:
@@ -125,13 +133,14 @@ def train(recipe: Recipe, *, resume: bool = False, fold: int | None = None, list
         resume: go on with the newest run of this recipe.
         fold: train only this one.
         listener: hears of everything.
+        drive: see `Drive`.
 
     Raises:
         ConfigError: nothing to resume, or the run to resume was made by another recipe.
         DataError: the data break a rule. A run that was refused before it trained leaves no folder.
         Interrupted: a stop was asked for; the run is saved.
     """
-    return _carry_out(recipe, resume, fold, listener or Listener(), trains=True)
+    return _carry_out(recipe, resume, fold, listener or Listener(), drive, trains=True)
 
 
 def pretrain(recipe: Recipe, *, resume: bool = False, fold: int | None = None, listener: Listener | None = None) -> Run:
@@ -150,10 +159,12 @@ def pretrain(recipe: Recipe, *, resume: bool = False, fold: int | None = None, l
     """
     if not recipe.pretrain:
         raise ConfigError("pretrain: must have a stage to be run, but the recipe has none")
-    return _carry_out(recipe, resume, fold, listener or Listener(), trains=False)
+    return _carry_out(recipe, resume, fold, listener or Listener(), Engine.run, trains=False)
 
 
-def _carry_out(recipe: Recipe, resume: bool, fold: int | None, listener: Listener, *, trains: bool) -> Run:
+def _carry_out(
+    recipe: Recipe, resume: bool, fold: int | None, listener: Listener, drive: Drive, *, trains: bool
+) -> Run:
     """Pretrain, and train where that is wanted, every fold that was chosen."""
     leader = is_leader()
     if trains:
@@ -217,9 +228,15 @@ def _carry_out(recipe: Recipe, resume: bool, fold: int | None, listener: Listene
                     number,
                     folder,
                     start=start,
+<<<<<<< HEAD
                     generated=made,
                     listener=listener,
                     stop=stop,
+=======
+                    listener=listener,
+                    stop=stop,
+                    drive=drive,
+>>>>>>> compare
                 )
                 seconds[f"{number}/{arm.name}"] = result.seconds
                 listener.end(arm.name, number, result.seconds)

@@ -140,6 +140,16 @@ def test_refusals_and_leaving(tmp_path, monkeypatch):
                     os.kill(processes[0].pid, signal.SIGKILL)
 
 
+def test_a_cell_on_cuda_goes_to_a_worker_that_offers_a_gpu(tmp_path):
+    plain, cuda = cells(tmp_path, 2)
+    (tmp_path / "cells").mkdir()
+    cuda = Cell("1", "c", cuda.recipe.replace("device: auto", "device: cuda"), 0, 1, cuda.folder)
+    with scheduler(tmp_path / "dask", 1, "--no-nanny", "--resources", "GPU=1") as (address, _):
+        found = {one.key: one for one in DaskExecutor(address).run([plain, cuda]) if one is not None}
+    assert found["0"].problem == ""
+    assert found["1"].problem == "" or "'cuda' is not usable" in found["1"].problem  # it got there
+
+
 def test_no_scheduler_is_one_line(monkeypatch):
     monkeypatch.setattr(module, "CONNECT_SECONDS", 1)
     with pytest.raises(ConfigError, match="--on must name a Dask scheduler"):
