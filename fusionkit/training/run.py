@@ -228,15 +228,10 @@ def _carry_out(
                     number,
                     folder,
                     start=start,
-<<<<<<< HEAD
                     generated=made,
                     listener=listener,
                     stop=stop,
-=======
-                    listener=listener,
-                    stop=stop,
                     drive=drive,
->>>>>>> compare
                 )
                 seconds[f"{number}/{arm.name}"] = result.seconds
                 listener.end(arm.name, number, result.seconds)
