@@ -2,6 +2,7 @@
 
 import copy
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -356,30 +357,37 @@ def _compare_gradients(engines: Sequence[Engine]) -> float:
         stack = _Stack(objectives, bind=False)  # now tasks have made what they keep of their records
         began = time.perf_counter()
         try:
-            stack.losses(batches, noise).sum().backward()  # type: ignore[no-untyped-call]
-        except (RuntimeError, ValueError, TypeError, IndexError, StopIteration) as error:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", "There is a performance drop")  # one model after another, within torch
+                stack.losses(batches, noise).sum().backward()  # type: ignore[no-untyped-call]
+        except (RuntimeError, ValueError, TypeError, IndexError, StopIteration, UserWarning) as error:
             raise Misfit(f"torch.func cannot run them: {(str(error) or repr(error)).splitlines()[0][:120]}") from None
         seconds["together"].append(time.perf_counter() - began)
-    for number, gradients in enumerate(alone):
+    for number, (gradients, buffers) in enumerate(alone):
         for name, own in gradients.items():
             found = stack.weights[name].grad
             if not _near(own, None if found is None else found[number]):
                 raise Misfit(f"the gradient of {name} comes out otherwise together than alone")
+        for name, kept in buffers.items():
+            if not torch.allclose(kept, stack.buffers[name][number], TOLERANCE, 1e-6, equal_nan=True):
+                raise Misfit(f"{name} comes out otherwise together than alone")
     gain = min(seconds["alone"]) / min(seconds["together"])
     if gain < LEAST_GAIN:
         raise Misfit(f"together they would be {gain:.1f} times as fast, less than {LEAST_GAIN:g}")
     return gain
 
 
-def _gradients(objective: TaskObjective, batch: Batch, noise: Sequence[Tensor]) -> dict[str, Tensor | None]:
-    """Of every weight that trains, for one model by itself; its buffers stay."""
+def _gradients(
+    objective: TaskObjective, batch: Batch, noise: Sequence[Tensor]
+) -> tuple[dict[str, Tensor | None], dict[str, Tensor]]:
+    """Of every weight that trains, for one model by itself, and its buffers after the step; its own stay."""
     buffers = {name: value.clone() for name, value in objective.named_buffers()}
     weights: dict[str, Tensor] = dict(objective.named_parameters())
     live = {name: value for name, value in weights.items() if value.requires_grad}
     with _GivenDropout(noise):
         loss = functional_call(objective, (weights, buffers), (batch, torch.Generator()))
     found = torch.autograd.grad(loss, list(live.values()), allow_unused=True)
-    return dict(zip(live, found, strict=True))
+    return dict(zip(live, found, strict=True)), buffers
 
 
 def _near(own: Tensor | None, other: Tensor | None) -> bool:

@@ -93,6 +93,37 @@ def test_folds_and_seeds_together_become_what_each_becomes_alone(engines, weight
     assert (first - second).abs().max() > 1e-3
 
 
+class Centre(nn.Module):
+    """Subtracts a running mean, which evaluation leaves as it is."""
+
+    level: torch.Tensor
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("level", torch.zeros(()))
+
+    def forward(self, values):
+        if self.training:
+            self.level.mul_(0.5).add_(0.5 * values.detach().mean())
+        return values - self.level
+
+
+def centred(engines):
+    for engine in engines:
+        encoder = engine.objective.model.encoders["eeg"]
+        encoder.dropout = nn.Sequential(encoder.dropout, Centre())
+    return engines
+
+
+def test_running_statistics_go_along(engines):
+    alone, together = centred(engines("alone", count=2)), centred(engines("together", count=2))
+    for engine in alone:
+        engine.run()
+    train_together(together)
+    for one, two in zip(alone, together, strict=True):
+        assert_near(one, two)
+
+
 def test_one_that_stops_early_leaves_the_others(engines):
     change = ["train.epochs=8", "train.patience=1", "train.lr=0.03", "train.monitor=loss"]
     alone, together = engines("alone", *change), engines("together", *change)
