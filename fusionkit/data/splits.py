@@ -35,8 +35,8 @@ class Fold:
     train: Rows
     validation: Rows
     test: Rows
-    unlabelled: Rows = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     calibration: Rows = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    unlabelled: Rows = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def parts(self) -> dict[str, Rows]:
         """The three parts by name, and what is put aside for calibration where there is any."""
