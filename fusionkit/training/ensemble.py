@@ -3,6 +3,7 @@
 import copy
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -293,7 +294,7 @@ def clip_each(gradients: Sequence[Float[Tensor, "model ..."]], largest: float) -
         gradient.mul_(factor.view(-1, *(1,) * (gradient.ndim - 1)))
 
 
-class _Dropout(TorchFunctionMode):
+class _Dropout(TorchFunctionMode, ABC):
     """Stands between a model and dropout."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -306,9 +307,9 @@ class _Dropout(TorchFunctionMode):
         """What `torch.nn.functional.dropout` gives."""
         return self.drop(input, p) if training and p > 0 else input
 
+    @abstractmethod
     def drop(self, values: Tensor, rate: float) -> Tensor:
         """Drop some values."""
-        raise NotImplementedError
 
 
 class _NotedDropout(_Dropout):
