@@ -34,9 +34,9 @@ def augment(
     from fusionkit.cli.output import console, print_json
     from fusionkit.cli.progress import watch
     from fusionkit.cli.tables import print_gains
-    from fusionkit.compare.augmenting import as_json as plain
-    from fusionkit.compare.augmenting import augment as study
-    from fusionkit.compare.augmenting import find
+    from fusionkit.compare.augmentation.augmenting import as_json as plain
+    from fusionkit.compare.augmentation.augmenting import augment as study
+    from fusionkit.compare.augmentation.augmenting import find
     from fusionkit.recipe.load import load_recipe
 
     amounts = _amounts(sweep)
@@ -47,7 +47,7 @@ def augment(
     found = find(made)
     paths = [made.folder / "results.csv", made.folder / "findings.json"]
     if report:
-        from fusionkit.compare.augment_page import write_page
+        from fusionkit.compare.augmentation.page import write_page
 
         paths.append(write_page(made, found))
     if as_json:

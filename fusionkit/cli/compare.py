@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from fusionkit.compare.executor import Executor
+    from fusionkit.compare.cells.executor import Executor
 
 
 class Batched(StrEnum):
@@ -71,16 +71,16 @@ def compare(
     from fusionkit.cli.output import console, print_json
     from fusionkit.cli.progress import watch
     from fusionkit.cli.tables import print_comparison
-    from fusionkit.compare.batched import BatchedExecutor
-    from fusionkit.compare.calibrated import calibrations, write_calibrations
-    from fusionkit.compare.compare_page import build_compare_page
-    from fusionkit.compare.corruption import Faults
-    from fusionkit.compare.cost import costs
-    from fusionkit.compare.grid import Asked
-    from fusionkit.compare.grid import compare as train_all
-    from fusionkit.compare.results import scores, write_results, write_trials
-    from fusionkit.compare.stress import stress, write_stress
-    from fusionkit.compare.verdict import VERDICT, check_margin, judge, write_verdict
+    from fusionkit.compare.cells.batched import BatchedExecutor
+    from fusionkit.compare.conditions.corruption import Faults
+    from fusionkit.compare.experiment.grid import Asked
+    from fusionkit.compare.experiment.grid import compare as train_all
+    from fusionkit.compare.experiment.results import scores, write_results, write_trials
+    from fusionkit.compare.findings.calibrated import calibrations, write_calibrations
+    from fusionkit.compare.findings.cost import costs
+    from fusionkit.compare.findings.stress import stress, write_stress
+    from fusionkit.compare.findings.verdict import VERDICT, check_margin, judge, write_verdict
+    from fusionkit.compare.report.page import build_compare_page
     from fusionkit.training.checkpoint import write_atomically
 
     check_margin(rope)
@@ -130,11 +130,11 @@ def _executor(on: str, jobs: int | None) -> "Executor":
     from fusionkit.core.errors import ConfigError
 
     if on == "local":
-        from fusionkit.compare.executor import LocalExecutor
+        from fusionkit.compare.cells.executor import LocalExecutor
 
         return LocalExecutor(jobs or os.cpu_count() or 1)
     if on == "slurm":
-        from fusionkit.compare.slurm import SlurmExecutor
+        from fusionkit.compare.cells.slurm import SlurmExecutor
 
         if jobs is None:
             raise ConfigError("--on slurm must be told how many jobs may run at once, but --jobs is not given")
@@ -143,7 +143,7 @@ def _executor(on: str, jobs: int | None) -> "Executor":
         raise ConfigError(f"--on must be local, slurm or the address of a Dask scheduler, but got {on!r}")
     if jobs is not None:
         raise ConfigError(f"--jobs must be left out where the workers of a scheduler train, but got {jobs}")
-    from fusionkit.compare.cluster import DaskExecutor
+    from fusionkit.compare.cells.cluster import DaskExecutor
 
     executor = DaskExecutor(on)
     executor.check()
@@ -153,8 +153,8 @@ def _executor(on: str, jobs: int | None) -> "Executor":
 def _print_job(
     on: str, jobs: int | None, recipes: Sequence[str], overrides: Sequence[str], vary: Sequence[str]
 ) -> None:
-    from fusionkit.compare.slurm import SlurmExecutor
-    from fusionkit.compare.strategy import settings
+    from fusionkit.compare.cells.slurm import SlurmExecutor
+    from fusionkit.compare.experiment.strategy import settings
     from fusionkit.core.errors import ConfigError
 
     if on != "slurm":

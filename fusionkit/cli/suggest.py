@@ -24,7 +24,7 @@ def suggest(
     """
     from fusionkit.cli.output import check_output, console
     from fusionkit.cli.progress import watch
-    from fusionkit.compare.recommendation import suggest as find
+    from fusionkit.compare.suggestion.recommendation import suggest as find
     from fusionkit.recipe.load import load_recipe
     from fusionkit.training.checkpoint import write_atomically
     from fusionkit.training.countdown import Countdown

@@ -6,11 +6,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from fusionkit.compare.cell import Cell
-from fusionkit.compare.cost import Cost
-from fusionkit.compare.gains import Found, called, judged_by, say, signed, warnings
-from fusionkit.compare.scores import NONE
-from fusionkit.compare.verdict import Judged, counted
+from fusionkit.compare.augmentation.gains import Found, called, judged_by, say, signed, warnings
+from fusionkit.compare.augmentation.scores import NONE
+from fusionkit.compare.cells.cell import Cell
+from fusionkit.compare.findings.cost import Cost
+from fusionkit.compare.findings.verdict import Judged, counted
 from fusionkit.evaluation.intervals import Interval
 from fusionkit.evaluation.probing import Probed
 from fusionkit.evaluation.repeated import Gained

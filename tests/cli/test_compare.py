@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from fusionkit.cli import main
-from fusionkit.compare.cell import Ended, run_cell, write_ended
-from fusionkit.compare.executor import Executor
+from fusionkit.compare.cells.cell import Ended, run_cell, write_ended
+from fusionkit.compare.cells.executor import Executor
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["data.subjects=4", "data.records=4", "train.epochs=1", "train.device=cpu", "modalities=eeg,text"]
@@ -45,7 +45,7 @@ class Here(Executor):
 
 @pytest.fixture
 def here(monkeypatch):
-    monkeypatch.setattr("fusionkit.compare.executor.LocalExecutor", Here)
+    monkeypatch.setattr("fusionkit.compare.cells.executor.LocalExecutor", Here)
 
 
 def words(folder, *more, vary=("fusion.kind=concat,vote",), seeds=2):
@@ -62,7 +62,7 @@ def done(tmp_path_factory):
     """A comparison, what it printed, and where it lies; read only."""
     folder = tmp_path_factory.mktemp("compared")
     with pytest.MonkeyPatch.context() as patch, open(folder / "printed", "w") as printed:
-        patch.setattr("fusionkit.compare.executor.LocalExecutor", Here)
+        patch.setattr("fusionkit.compare.cells.executor.LocalExecutor", Here)
         patch.setattr(sys, "stdout", printed)
         assert main(words(folder)) == 0
     return newest(folder), (folder / "printed").read_text()
@@ -140,7 +140,7 @@ def test_what_failed_is_named_everywhere_and_the_exit_code_is_1(tmp_path, here, 
 def test_where_all_fails_it_says_so(tmp_path, here, monkeypatch, capsys):
     monkeypatch.setattr(Here, "broken", "quickstart")
     one = ["compare", "quickstart", f"run.dir={tmp_path}", *SMALL, "modalities=text", "--seeds", "1"]
-    monkeypatch.setattr("fusionkit.compare.cell.Run.open", lambda folder: pytest.fail("nothing is to be read"))
+    monkeypatch.setattr("fusionkit.compare.cells.cell.Run.open", lambda folder: pytest.fail("nothing is to be read"))
     monkeypatch.setattr(Here, "run", lambda self, cells: (_fail(cell) for cell in cells))
     assert main(one) == 1
     printed = capsys.readouterr().out

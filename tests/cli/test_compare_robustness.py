@@ -6,8 +6,8 @@ import re
 import pytest
 
 from fusionkit.cli import main
-from fusionkit.compare.cell import run_cell
-from fusionkit.compare.executor import Executor
+from fusionkit.compare.cells.cell import run_cell
+from fusionkit.compare.cells.executor import Executor
 
 SMALL = ["data.subjects=6", "data.records=4", "train.epochs=1", "train.device=cpu", "modalities=eeg,text"]
 SMALL += ["data.seconds=1.0", "modalities.eeg.encoder.kind=mlp"]
@@ -27,7 +27,7 @@ class Here(Executor):
 
 @pytest.mark.slow
 def test_a_comparison_that_is_done_is_asked_again_and_nothing_is_trained_again(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("fusionkit.compare.executor.LocalExecutor", Here)
+    monkeypatch.setattr("fusionkit.compare.cells.executor.LocalExecutor", Here)
     words = [
         "compare",
         "quickstart",
@@ -75,7 +75,7 @@ def test_a_comparison_that_is_done_is_asked_again_and_nothing_is_trained_again(t
 
 
 def test_too_many_sensors_are_refused_before_anything_is_trained(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("fusionkit.compare.grid.MOST", 1)
+    monkeypatch.setattr("fusionkit.compare.experiment.grid.MOST", 1)
     assert main(["compare", "quickstart", f"run.dir={tmp_path}", *SMALL, "--robustness"]) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "every subset of the sensors, which must be 1 or fewer, but 'quickstart' has 2" in said

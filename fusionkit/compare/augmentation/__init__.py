@@ -1,0 +1,1 @@
+"""The study of augmenters: does an augmenter bring anything?"""

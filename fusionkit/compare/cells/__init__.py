@@ -1,0 +1,1 @@
+"""One cell of a comparison, and who trains cells: processes, clusters, ensembles."""

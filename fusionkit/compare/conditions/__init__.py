@@ -1,0 +1,1 @@
+"""What a trained cell answers when its sensors are absent or fail."""

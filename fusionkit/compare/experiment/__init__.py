@@ -1,0 +1,1 @@
+"""What is compared on what: strategies, folds and seeds on one split, and what their cells scored."""

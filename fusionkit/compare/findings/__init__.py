@@ -1,0 +1,1 @@
+"""What may be said of an experiment: verdict, cost, robustness, calibration."""

@@ -1,0 +1,1 @@
+"""Choosing how to fuse from the data, before anything is compared."""
