@@ -353,6 +353,12 @@ class ExportSection(Section):
     opset: int = Field(20, ge=18, description="version of the ONNX operators")
     tolerance: float = Field(1e-4, gt=0, description="largest difference between torch and the bundle")
     streaming: bool = Field(False, description="the model will be fed by a stream: refuse what looks ahead")
+    step: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds from one decision of a stream to the next; default: a window",
+    )
 
 
 class RunSection(Section):

@@ -15,13 +15,12 @@ from fusionkit.core.modality import Array
 from fusionkit.data.split_options import CALIBRATION
 from fusionkit.evaluation.abstention import AbstentionCurve, abstention_curve
 from fusionkit.evaluation.brier import BrierParts, brier_parts
-from fusionkit.evaluation.conformal import ConformalSets, Coverage, Kind, calibrate, coverage
-from fusionkit.evaluation.formula import LEAST
+from fusionkit.evaluation.conformal import ConformalSets, Coverage, Kind, coverage
 from fusionkit.evaluation.intervals import Interval
 from fusionkit.evaluation.metrics import metrics_of
 from fusionkit.evaluation.predict import prediction
+from fusionkit.evaluation.recalibration import can_be_recalibrated, recalibrate
 from fusionkit.evaluation.statistics.resampled import REPETITIONS, Resampled, resample_metric
-from fusionkit.evaluation.temperature import fit_temperature, temper
 from fusionkit.heads.task import Task
 from fusionkit.recipe.build import build_tasks
 from fusionkit.training.arm import FUSED
@@ -111,7 +110,7 @@ def calibrations(
     state = next(iter(whole.values()))[0][0]
     for name, task in build_tasks(recipe).items():
         task.restore(state.states[name])
-        if task.outcome != "probabilities" or task.kind == "multi_label":
+        if not can_be_recalibrated(task):
             continue
         target = task.encode(block.study.records.labels[recipe.tasks[name].column], name)
         rows = [  # those that all answered
@@ -172,11 +171,10 @@ def _calibrated(
             if not aside:
                 continue
             held, right = one.decisions[CALIBRATION]["all"][name], target[one.rows[CALIBRATION]]
-            temperature = fit_temperature(_logarithms(prediction(task, held)), right)
-            temperatures.append(temperature)
-            tempered.append(temper(_logarithms(said), temperature))
-            for kind in SETS:
-                bar = calibrate(kind, temper(_logarithms(prediction(task, held)), temperature), right, level=level)
+            fitted = recalibrate(prediction(task, held), right, kinds=SETS, levels=(level,))
+            temperatures.append(fitted.temperature)
+            tempered.append(fitted(said))
+            for (kind, _), bar in fitted.sets.items():
                 bars[kind].append(bar)
                 members[kind].append(bar(tempered[-1]))
         before.append(np.concatenate(plain))
@@ -219,10 +217,6 @@ def _calibrated(
         target=target[every],
         abstention=abstention_curve(judged, target[every]),
     )
-
-
-def _logarithms(probabilities: Array) -> Array:
-    return np.log(np.maximum(probabilities, LEAST))
 
 
 def sentence(one: Calibrated, task: Calibration) -> str:

@@ -7,7 +7,6 @@ from statistics import median
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from fusionkit.compare.cells.cell import Ended, open_run
 from fusionkit.compare.experiment.grid import Block, Experiment
@@ -15,6 +14,7 @@ from fusionkit.core import registry
 from fusionkit.core.levels import Batch
 from fusionkit.data.loading import Loader
 from fusionkit.data.study import Study
+from fusionkit.evaluation.multiplications import count_multiplications
 from fusionkit.recipe.sections import Choice
 from fusionkit.training.device import pick_device, pick_precision
 from fusionkit.training.material import Material
@@ -88,17 +88,11 @@ class _Ready:
         whole = np.all([study.sensors[name].present[rows["test"]] for name in inputs], axis=0)
         asked = rows["test"][[int(whole.argmax())]]  # one that has all sensors, if there is such
         self.window = Loader(study, inputs, {}, self.device, False).batch(torch.from_numpy(asked)).inputs
-        self.macs = self._count()
+        self.macs = count_multiplications(self.model, self.window)
         self.records, self.batch, self.update = self._training(
             trained, material, study, {*rows["test"], *rows["validation"]}
         )
         self.generator = torch.Generator(self.device).manual_seed(0)
-
-    def _count(self) -> int:
-        self.model.eval()
-        with FlopCounterMode(display=False) as counter:  # with gradients: without, attention hides in one call
-            self.model(self.window)
-        return int(counter.get_total_flops()) // 2
 
     def _training(
         self, trained: Trained, material: Material, study: Study, held_out: set[int]
