@@ -1,7 +1,7 @@
 """What carries a branch through time and never looks ahead: attention, or an LSTM; each with a step for streams."""
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from fusionkit.core.errors import ConfigError
@@ -81,7 +81,9 @@ class CausalAttention(nn.Module):
         self, x: Float[Tensor, "branch batch step dim"], mask: Bool[Tensor, "branch batch step"]
     ) -> Float[Tensor, "branch batch step dim"]:
         """What each step gathers from the past of its own branch."""
-        query, key, value = self._project(x, 0)
+        both, value = self._project(x)
+        both = self._turned(both, 0)
+        query, key = both[:, :, : self.heads], both[:, :, self.heads :]
         steps = torch.arange(x.shape[2], device=x.device)
         past = steps[:, None] >= steps
         return self._gather(query, key, value, mask[:, :, None] & past)
@@ -91,31 +93,36 @@ class CausalAttention(nn.Module):
         x: Float[Tensor, "branch batch 1 dim"],
         past: tuple[Tensor, Tensor],
         mask: Bool[Tensor, "branch batch memory"],
-        number: Int[Tensor, ""],
     ) -> tuple[Float[Tensor, "branch batch 1 dim"], tuple[Tensor, Tensor]]:
-        """What step ``number`` gathers, and the memory with it.
+        """What one more step gathers from the last ``memory`` steps, itself among them, and the memory with it.
+
+        The oldest step makes room. Steps are turned when they are looked at, by their place in the memory, so that
+        no angle grows with the length of a stream.
 
         Args:
             x: the step alone.
-            past: keys and values (branch, batch, group, memory, width); step n lies at n modulo the memory's length.
-            mask: which places of the memory are real, this step's own included.
-            number: how many steps came before.
+            past: keys, not turned, and values (branch, batch, group, memory, width); the newest lies last.
+            mask: which places of the memory are real, this step's own, the last, included.
         """
-        query, *new = self._project(x, number)
-        here = (torch.arange(mask.shape[2], device=x.device) == number % mask.shape[2])[:, None]
-        key, value = (torch.where(here, one, old) for one, old in zip(new, past, strict=True))
-        return self._gather(query, key, value, mask[:, :, None]), (key, value)
+        both, new_value = self._project(x)
+        query, new = both[:, :, : self.heads], (both[:, :, self.heads :], new_value)
+        key, value = (torch.cat([old[..., 1:, :], one], -2) for one, old in zip(new, past, strict=True))
+        turned = self._turned(query, mask.shape[2] - 1), self._turned(key, 0)
+        return self._gather(*turned, value, mask[:, :, None]), (key, value)
 
     def _project(
-        self, x: Float[Tensor, "branch batch step dim"], start: int | Tensor
-    ) -> tuple[Float[Tensor, "branch batch head step width"], ...]:
-        """Queries by head, keys and values by group; the first step is number ``start``."""
+        self, x: Float[Tensor, "branch batch step dim"]
+    ) -> tuple[Float[Tensor, "branch batch part step width"], Float[Tensor, "branch batch group step width"]]:
+        """Queries by head and behind them keys by group, none of them turned; and values by group."""
         split = self.qkv(x).reshape(*x.shape[:3], -1, self.width).transpose(2, 3)
-        turned, value = split.split((self.heads + self.groups, self.groups), 2)
-        if self.rotary:
-            turned = rotate(turned, start)
-        query, key = turned.split((self.heads, self.groups), 2)
-        return query, key, value
+        both, value = split.split((self.heads + self.groups, self.groups), 2)
+        return both, value
+
+    def _turned(
+        self, x: Float[Tensor, "branch batch head step width"], start: int
+    ) -> Float[Tensor, "branch batch head step width"]:
+        """Queries or keys by their position; the first step is number ``start``."""
+        return rotate(x, start) if self.rotary else x
 
     def _gather(
         self,

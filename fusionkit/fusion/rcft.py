@@ -31,8 +31,8 @@ class Trace(NamedTuple):
 class Cache(NamedTuple):
     """What streaming remembers between bins: plain tensors of fixed shape, for an exported graph to take and give.
 
-    ``number`` counts the bins so far, ``begun`` says which branch has had anything, ``real`` which bins are kept and
-    were real (bin n at place n modulo the number of bins). ``first`` and ``second`` are keys and values
+    ``number`` counts the bins so far, ``begun`` says which branch has anything that is remembered, ``real`` which of the
+    last bins were real, the newest last. ``first`` and ``second`` are keys and values
     (layer, branch, batch, group, step, width), or hidden states and cells (layer, branch, batch, dim) of LSTMs.
     """
 
@@ -97,13 +97,12 @@ class RCFTLayer(nn.Module):
         past: tuple[Tensor, Tensor],
         mask: Bool[Tensor, "branch batch memory"],
         real: Bool[Tensor, "branch batch 1"],
-        number: Int[Tensor, ""],
     ) -> tuple[Float[Tensor, "branch batch 1 dim"], tuple[Tensor, Tensor]]:
-        """New states of step ``number``, and the memory with it; see `CausalAttention.step` and `BranchLSTM.step`."""
+        """New states of one more step, and the memory with it; see `CausalAttention.step` and `BranchLSTM.step`."""
         if isinstance(self.temporal, BranchLSTM):
             gathered, past = self.temporal.step(self._normed(states), past, real[..., 0])
         else:
-            gathered, past = self.temporal.step(self._normed(states), past, mask, number)
+            gathered, past = self.temporal.step(self._normed(states), past, mask)
         return self._across(self._kept(states, gathered), real)[0], past
 
     def _normed(self, states: Float[Tensor, "branch batch step dim"]) -> Float[Tensor, "branch batch step dim"]:
@@ -184,6 +183,7 @@ class RCFT(IntermediateFusion):
         self.repetitions = layers
         self.steps = 1 if duration is None else steps
         self.sinusoidal = positions == "sinusoidal" and temporal == "attention"
+        self.recurrent = temporal == "lstm"
         self.project = nn.ModuleList(
             nn.Identity() if width == dim else nn.Linear(width, dim) for width in self.inputs.values()
         )
@@ -225,10 +225,10 @@ class RCFT(IntermediateFusion):
     def empty_cache(self, batch: int) -> Cache:
         """What a stream starts from, on the device and in the type of the weights."""
         like = self.join.weight
-        layer = cast(RCFTLayer, self.layers[0])
+        temporal = cast(RCFTLayer, self.layers[0]).temporal
         shape: tuple[int, ...] = (self.repetitions, len(self.inputs), batch, self.dim)
-        if isinstance(layer.temporal, CausalAttention):
-            shape = (*shape[:3], layer.temporal.groups, self.steps, layer.temporal.width)
+        if isinstance(temporal, CausalAttention):
+            shape = (*shape[:3], temporal.groups, self.steps, temporal.width)
         begun = torch.zeros(len(self.inputs), batch, dtype=torch.bool, device=like.device)
         real = torch.zeros(len(self.inputs), batch, self.steps, dtype=torch.bool, device=like.device)
         number = torch.zeros((), dtype=torch.long, device=like.device)
@@ -237,8 +237,12 @@ class RCFT(IntermediateFusion):
     def step(self, inputs: Mapping[str, Tokens], cache: Cache | None = None) -> tuple[Tokens, Cache]:
         """Take one more bin: the very token that `forward` gives for it, without the bins before it.
 
-        A cache holds one window of ``steps`` bins. Begin the next window without one; a cache used for longer
-        forgets its oldest bin with each new one, which no full pass does.
+        A cache holds one window of ``steps`` bins. Used for longer it slides: in every layer a bin attends to itself and
+        the ``steps`` - 1 bins before it, whose keys and values are those that they had when they came. What they
+        gathered then stays in them, so that an answer hears of up to ``layers`` * (``steps`` - 1) bins back, faintly: it
+        is not that of a fresh window of the last ``steps`` bins, but costs one bin. A branch with nothing in these
+        ``steps`` bins counts as one that has had nothing yet. An LSTM forgets by its gates alone. Sinusoidal positions
+        count on from the first bin, beyond what was trained.
 
         Args:
             inputs: tokens of this bin alone, as many as there are (their times are not looked at); of streams without
@@ -252,14 +256,13 @@ class RCFT(IntermediateFusion):
         number = cache.number
         if self.sinusoidal:
             states = states + sinusoid(1, self.dim, states, number)
-        here = torch.arange(self.steps, device=states.device) == number % self.steps
-        remembered = torch.where(here, real, cache.real)
+        remembered = torch.cat([cache.real[..., 1:], real], -1)
         past = []
         for i in range(self.repetitions):
             layer = cast(RCFTLayer, self.layers[i % len(self.layers)])
-            states, kept = layer.step(states, (cache.first[i], cache.second[i]), remembered, real, number)
+            states, kept = layer.step(states, (cache.first[i], cache.second[i]), remembered, real)
             past.append(kept)
-        begun = cache.begun | real[..., 0]
+        begun = cache.begun | real[..., 0] if self.recurrent else remembered.any(-1)
         first, second = (torch.stack(part) for part in zip(*past, strict=True))
         tokens = self._joined(states, real, begun[..., None], inputs)
         if self.duration is not None:

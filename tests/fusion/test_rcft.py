@@ -70,8 +70,8 @@ def turned(x, step):
     return out
 
 
-def plain_attention(layer, m, x, real, heads, rotary):
-    """Causal grouped-query attention of one branch of one row: ``x`` is (step, dim)."""
+def plain_attention(layer, m, x, real, heads, rotary, memory):
+    """Causal grouped-query attention of one branch of one row to the last ``memory`` steps: ``x`` is (step, dim)."""
     t = layer.temporal
     width = x.shape[1] // heads
     qkv = x @ t.qkv.weight[m]
@@ -83,7 +83,7 @@ def plain_attention(layer, m, x, real, heads, rotary):
             g = h // (heads // t.groups)
             q, ks, vs = parts[h], parts[heads + g], parts[heads + t.groups + g]
             spin = turned if rotary else lambda one, _: one
-            keys = [j for j in range(i + 1) if real[j]]
+            keys = [j for j in range(max(0, i + 1 - memory), i + 1) if real[j]]
             if not keys:
                 mixed.append(torch.zeros(width, dtype=x.dtype))
                 continue
@@ -107,8 +107,9 @@ def plain_lstm(layer, m, x, real):
     return torch.stack(out)
 
 
-def plain_rcft(model, batch, *, layers, heads=4, steps=4, duration=2.0, **options):
-    """Fused values, states per branch and readout, from the equations."""
+def plain_rcft(model, batch, *, layers, heads=4, steps=4, duration=2.0, memory=None, **options):
+    """Fused values, states per branch and readout, from the equations; attention forgets all but ``memory`` bins."""
+    memory = steps if memory is None else memory
     names, dim = list(batch), model.dim
     fused, read = [], []
     for row in range(len(batch[names[0]].present)):
@@ -144,7 +145,7 @@ def plain_rcft(model, batch, *, layers, heads=4, steps=4, duration=2.0, **option
                     new = plain_lstm(layer, m, inner, real[m])
                 else:
                     rotary = options.get("positions", "rotary") == "rotary"
-                    new = plain_attention(layer, m, inner, real[m], heads, rotary)
+                    new = plain_attention(layer, m, inner, real[m], heads, rotary, memory)
                 a.append(x + new if options.get("temporal_residual", True) else new)
                 u.append(F.gelu(a[m] @ layer.dense.weight[m] + layer.dense.bias[m]))
             q, k, v = ([u[m] @ part.weight[m] for m in range(len(h))] for part in (layer.query, layer.key, layer.value))
@@ -170,8 +171,10 @@ def plain_rcft(model, batch, *, layers, heads=4, steps=4, duration=2.0, **option
         last = torch.zeros(dim, dtype=torch.float64)
         for t in range(steps):
             if any(real[m][t] for m in range(len(h))):
+                since = 0 if options.get("temporal") == "lstm" else max(0, t + 1 - memory)
                 side = [
-                    h[m][t] if any(real[m][: t + 1]) else torch.zeros(dim, dtype=torch.float64) for m in range(len(h))
+                    h[m][t] if any(real[m][since : t + 1]) else torch.zeros(dim, dtype=torch.float64)
+                    for m in range(len(h))
                 ]
                 out[t] = model.join.weight @ torch.cat(side) + model.join.bias
                 last = out[t]
@@ -402,9 +405,9 @@ STREAMED = [{**variant, "tie_layers": tied} for variant in VARIANTS[:5] for tied
 @pytest.mark.parametrize("options", STREAMED)
 @pytest.mark.parametrize("seed", range(2))
 def test_streaming_equals_the_full_pass_at_every_bin(options, seed):
-    model, batch = make(layers=3, **options).float(), make_batch(4, seed, lengths=(4, 9, 3))
+    model, batch = make(layers=3, **options), make_batch(4, seed, lengths=(4, 9, 3))
     for name, part in batch.items():
-        values = part.values.float()
+        values = part.values.clone()
         mask, present = torch.rand(values.shape[:2]) > 0.4, torch.rand(4) > 0.2
         mask[0, : 1 if name == "eeg" else 3] = False  # nothing at all in the first bin
         values[~(mask & present[:, None])] = NAN
@@ -414,7 +417,7 @@ def test_streaming_equals_the_full_pass_at_every_bin(options, seed):
         tokens, cache = model.step(bin_of(batch, number), cache)
         torch.testing.assert_close(tokens.values[:, 0], whole.values[:, number], atol=1e-5, rtol=1e-5)
         assert torch.equal(tokens.mask[:, 0], whole.mask[:, number])
-        torch.testing.assert_close(tokens.time[:, 0], whole.time[:, number])
+        torch.testing.assert_close(tokens.time[:, 0], whole.time[:, number], check_dtype=False)
         assert torch.equal(tokens.present, whole.present)
     assert whole.mask.any() and not whole.mask.all()
 
@@ -440,8 +443,48 @@ def test_a_cache_remembers_what_it_should():
     model, batch = make(), make_batch()
     whole = model(batch).values[:, 3]
     _, cache = model.step(bin_of(batch, 0))
-    tokens, _ = model.step(bin_of(batch, 3), cache._replace(number=torch.tensor(3)))
+    tokens, _ = model.step(bin_of(batch, 3), cache)
     assert (tokens.values[:, 0] - whole).abs().max() > 1e-3
+
+
+def long_batch(bins, rows=2):
+    """Two tokens of EEG and one of audio a bin of half a second; sensors vanish for single bins and for long."""
+    g = torch.Generator().manual_seed(4)
+    made = {}
+    for name, rate, gone in (("eeg", 2, range(9, 18)), ("audio", 1, range(14, 16))):
+        count = rate * bins
+        time = ((torch.arange(count) + 0.5) * 0.5 / rate).double()
+        mask = torch.rand(rows, count, generator=g) > 0.3
+        mask[0, torch.isin((time / 0.5).long(), torch.tensor(list(gone)))] = False
+        values = torch.randn(rows, count, DIM, generator=g, dtype=torch.float64).masked_fill(~mask[..., None], NAN)
+        made[name] = Tokens(values, mask, torch.ones(rows, dtype=torch.bool), time.expand(rows, -1))
+    return made
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", [v for v in VARIANTS if v.get("positions") != "sinusoidal"])
+def test_a_stream_beyond_its_window_attends_to_the_last_bins(options):
+    """Against plain loops over all bins, whose attention sees four of them."""
+    bins, batch = 24, long_batch(24)
+    model, cache = make({"eeg": DIM, "audio": DIM}, **options), None
+    expected, _ = plain_rcft(model, batch, layers=2, steps=bins, duration=bins / 2, memory=4, **options)
+    for number in range(bins):
+        tokens, cache = model.step(bin_of(batch, number, bins, bins / 2), cache)
+        torch.testing.assert_close(tokens.values[:, 0], expected[:, number], atol=1e-5, rtol=1e-5)
+    assert not cache.real.all() and (expected == 0).all(-1).any()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("positions", ["rotary", "none"])
+def test_a_stream_is_as_exact_after_a_day_as_at_first(positions):
+    model, batch, caches = make(positions=positions).float(), make_batch(), []
+    batch = {name: part._replace(values=part.values.float()) for name, part in batch.items()}
+    for count in (0, 8_640_000):
+        cache = model.empty_cache(3)._replace(number=torch.tensor(count))
+        for number in range(4):
+            tokens, cache = model.step(bin_of(batch, number), cache)
+        caches.append((tokens.values, *cache[1:]))
+    assert all(torch.equal(a, b) for a, b in zip(*caches, strict=True))
 
 
 class Stream(torch.nn.Module):
@@ -457,7 +500,7 @@ class Stream(torch.nn.Module):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("options", [{"positions": "sinusoidal"}, {"temporal": "lstm"}])
+@pytest.mark.parametrize("options", [{}, {"positions": "sinusoidal"}, {"temporal": "lstm"}])
 def test_a_streaming_step_exports_with_the_cache_going_in_and_out(options):
     model = make({"eeg": DIM}, **options).float()
     made = Stream(model).eval()
