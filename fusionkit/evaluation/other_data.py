@@ -1,7 +1,7 @@
 """Ask a run or a bundle about data it has not seen: the same sensors, another table."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
@@ -270,8 +270,8 @@ def _restore_bundle(bundle: Bundle, overrides: Sequence[str]) -> Asked:
         if modality.fitted:
             modality.restore(found)
     for name, task in tasks.items():
-        task.restore(bundle.manifest["tasks"][name]["state"])
-    stored = {name: restore_stored(described["stored"]) for name, described in bundle.manifest["sensors"].items()}
+        task.restore(bundle.manifest.tasks[name].state)
+    stored = {name: restore_stored(asdict(sensor.stored)) for name, sensor in bundle.manifest.sensors.items()}
     return Asked(
         recipe, modalities, tasks, stored, _BundlePredictor(Session(bundle), tasks), frozenset() if own else None
     )

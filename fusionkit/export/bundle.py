@@ -22,7 +22,7 @@ from fusionkit.export.graph import Deployed, ExportError, SensorInput, export_on
 from fusionkit.recipe.build import needs_features
 from fusionkit.recipe.write import dump_recipe
 from fusionkit.runtime import Bundle, Session
-from fusionkit.runtime.bundle import FORMAT, VERSION
+from fusionkit.runtime.manifest import FORMAT, VERSION, read_manifest
 from fusionkit.training.checkpoint import write_atomically
 from fusionkit.training.trained import Trained
 
@@ -81,7 +81,7 @@ def write_bundle(trained: Trained, windows: Batch, path: Path, *, opset: int, to
     for name, modality in trained.modalities.items():
         files.update({f"files/{name}/{file}": content for file, content in modality.files().items()})
     manifest = _manifest(trained, sensors, opset)
-    session = Session(Bundle(path, manifest, files))
+    session = Session(Bundle(path, read_manifest(manifest), files))
     parity = compare(deployed, session, inputs, tolerance)
     files["reference.npz"] = _reference(session, inputs, sensors)
     manifest["sha256"] = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
@@ -145,6 +145,7 @@ def _manifest(trained: Trained, sensors: Mapping[str, SensorInput], opset: int) 
             "statistics": None if sensor.statistics is None else list(sensor.statistics),
             "chain": trained.modalities[name].chain(stored),
             "stored": describe_stored(stored),
+            "lacks": trained.modalities[name].front_end(stored).lacks,
         }
     tasks = {
         name: {

@@ -80,7 +80,7 @@ def _latency(session: Session, windows: dict[str, Window], repeats: int = 100) -
     statistics = {
         name: (np.zeros((1, *shape), np.float32), np.ones((1, *shape), np.float32))
         for name, sensor in session.sensors.items()
-        if (shape := sensor["statistics"])
+        if (shape := sensor.statistics)
     }
     times = []
     for _ in range(repeats):

@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FORMAT = "fusionkit-bundle"
-VERSION = 1
+from fusionkit.runtime.errors import BundleError
+from fusionkit.runtime.manifest import Manifest, read_manifest
+
 LIMIT_BYTES = 2 * 1024**3
 _NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
-
-
-class BundleError(ValueError):
-    """A bundle breaks a rule; the message names the file, the rule and what was got."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +20,7 @@ class Bundle:
     """What a bundle holds: its manifest, and every other file as bytes by name."""
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     files: dict[str, bytes]
 
 
@@ -68,22 +65,34 @@ def read_bundle(path: str | Path) -> Bundle:
                 raise BundleError(f"{path}: {name!r} must have {entry.file_size} bytes, but has others")
             files[name] = content
     manifest = _manifest(path, files.pop("manifest.json", None))
-    hashes = manifest.get("sha256")
-    if not isinstance(hashes, dict) or set(hashes) != set(files):
-        raise BundleError(f"{path}: the manifest must list every file, but lists {sorted(hashes or [])}")
+    unlisted = sorted(set(manifest.sha256) ^ set(files))
+    if unlisted:
+        raise BundleError(f"{path}: the manifest must list every file, but {unlisted[0][:60]!r} is not in both")
     for name, content in files.items():
-        if hashlib.sha256(content).hexdigest() != hashes[name]:
+        if hashlib.sha256(content).hexdigest() != manifest.sha256[name]:
             raise BundleError(f"{path}: {name!r} must have the hash of the manifest, but differs")
     return Bundle(path, manifest, files)
 
 
-def _manifest(path: Path, content: bytes | None) -> dict[str, Any]:
+def _manifest(path: Path, content: bytes | None) -> Manifest:
     if content is None:
         raise BundleError(f"{path}: a bundle must have a manifest.json, but has none")
     try:
-        manifest = json.loads(content)
+        described = json.loads(content, parse_constant=_refuse_constant, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path}: manifest.json must be JSON, but {error}") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
-        raise BundleError(f"{path}: manifest.json must be of {FORMAT} version {VERSION}, but is of another")
-    return manifest
+        raise BundleError(f"{path}: manifest.json must be JSON, but {str(error)[:100]}") from None
+    try:
+        return read_manifest(described)
+    except BundleError as error:
+        raise BundleError(f"{path}: {error}") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return found

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import signal
 
-from fusionkit.runtime.bundle import BundleError
+from fusionkit.runtime.errors import BundleError
 
 Array = np.ndarray[Any, Any]
 KEYS = {"sos": {"sos"}, "mix": {"matrix"}, "resample": {"up", "down"}, "bank": {"sos"}}

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
-from fusionkit.runtime.bundle import Bundle, BundleError, read_bundle
+from fusionkit.runtime.bundle import Bundle, read_bundle
+from fusionkit.runtime.errors import BundleError
+from fusionkit.runtime.manifest import Sensor, Task
 
 if TYPE_CHECKING:
     from fusionkit.runtime.filters import Chain
@@ -31,8 +33,8 @@ class Session:
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         self.manifest = bundle.manifest
         self.files = bundle.files
-        self.sensors: dict[str, dict[str, Any]] = self.manifest["sensors"]
-        self.tasks: dict[str, dict[str, Any]] = self.manifest["tasks"]
+        self.sensors: Mapping[str, Sensor] = self.manifest.sensors
+        self.tasks: Mapping[str, Task] = self.manifest.tasks
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -92,11 +94,11 @@ class Session:
         batch = len(next(iter(arrays.values())))
         feed: dict[str, Array] = {}
         for name, sensor in self.sensors.items():
-            shape = [1 if size is None else size for size in sensor["shape"]]
+            shape = [1 if size is None else size for size in sensor.shape]
             given = name in arrays
             values = arrays.get(name)
             if values is None:
-                values = np.zeros((batch, *self._padded(sensor, shape)), dtype=sensor["dtype"])
+                values = np.zeros((batch, *self._padded(sensor, shape)), dtype=sensor.dtype)
             if len(values) != batch:
                 raise BundleError(f"{name}: a batch must have {batch} windows like the others, but has {len(values)}")
             here = np.full(batch, given)
@@ -108,7 +110,7 @@ class Session:
                 if lengths is not None and name in lengths:
                     length = np.minimum(self._per_window(name, "lengths", lengths[name], batch, np.int64), length)
                 feed[f"{name}_length"] = length
-            if sensor["statistics"]:
+            if sensor.statistics:
                 feed.update(self._statistics(name, sensor, batch, bool(here.any()), statistics or {}))
         try:
             outputs = self._session.run(list(self.tasks), {name: feed[name] for name in self._inputs})
@@ -135,7 +137,7 @@ class Session:
 
         if name not in self.sensors:
             raise BundleError(f"no sensor named {name!r}; known: {sorted(self.sensors)}")
-        steps = self.sensors[name].get("chain")
+        steps = self.sensors[name].chain
         if steps is None:
             raise BundleError(f"{name}: a stream needs causal steps, but this sensor looked ahead when it was trained")
         whole = Chain(steps)
@@ -143,34 +145,34 @@ class Session:
 
     def explain(self) -> str:
         """Say in a few lines what goes in and what comes out."""
-        lines = [f"{self.manifest['name']}: made by fusionkit {self.manifest['versions']['fusionkit']}"]
+        lines = [f"{self.manifest.name}: made by fusionkit {self.manifest.versions.get('fusionkit', '?')}"]
         for name, sensor in self.sensors.items():
-            rate = f", {sensor['sample_rate']:g} Hz" if sensor["sample_rate"] else ""
+            rate = f", {sensor.sample_rate:g} Hz" if sensor.sample_rate else ""
             lines.append(
-                f"  in  {name} ({sensor['kind']}): {sensor['layout']} {sensor['shape']}{rate} {sensor['unit']}".rstrip()
+                f"  in  {name} ({sensor.kind}): {sensor.layout} {list(sensor.shape)}{rate} {sensor.unit}".rstrip()
             )
         for name, task in self.tasks.items():
-            lines.append(f"  out {name} ({task['kind']}): {', '.join(task['classes']) or 'a value'}")
+            lines.append(f"  out {name} ({task.kind}): {', '.join(task.classes) or 'a value'}")
         return "\n".join(lines)
 
     def _window(self, name: str, value: Any) -> tuple[Array, Array]:
         sensor = self.sensors[name]
         array = np.asarray(value)
-        if sensor["kind"] == "text" and array.dtype.kind == "U" and array.ndim < 2:
+        if sensor.kind == "text" and array.dtype.kind == "U" and array.ndim < 2:
             return self._tokens(name, [str(sentence) for sentence in np.atleast_1d(array)])
         if array.dtype.kind not in "biuf":
             raise BundleError(f"{name}: a window must hold numbers, but got {array.dtype}")
-        if array.ndim == len(sensor["shape"]):
+        if array.ndim == len(sensor.shape):
             array = array[None]
-        wanted = sensor["shape"]
+        wanted = sensor.shape
         fits = array.ndim == len(wanted) + 1 and all(
             w is None or w == g for w, g in zip(wanted, array.shape[1:], strict=True)
         )
         if not fits:
             raise BundleError(
-                f"{name}: a window must have shape {wanted} ({sensor['layout']}), but got {list(array.shape[1:])}"
+                f"{name}: a window must have shape {list(wanted)} ({sensor.layout}), but got {list(array.shape[1:])}"
             )
-        array = np.ascontiguousarray(array, dtype=sensor["dtype"])
+        array = np.ascontiguousarray(array, dtype=sensor.dtype)
         return array, np.full(len(array), array.shape[-1], np.int64)
 
     def _tokens(self, name: str, sentences: list[str]) -> tuple[Array, Array]:
@@ -178,7 +180,7 @@ class Session:
             from tokenizers import Tokenizer
 
             self._tokenizers[name] = Tokenizer.from_str(self.files[f"files/{name}/tokenizer.json"].decode())
-        limit = self.sensors[name]["longest"]
+        limit = self.sensors[name].longest
         ids = [encoding.ids[:limit] for encoding in self._tokenizers[name].encode_batch(sentences)]
         real = np.array([len(row) for row in ids], np.int64)
         padded = np.zeros((len(ids), max(1, int(real.max(initial=1)))), np.int64)
@@ -195,18 +197,19 @@ class Session:
         return np.ascontiguousarray(np.broadcast_to(array, (batch,)))
 
     @staticmethod
-    def _padded(sensor: Mapping[str, Any], shape: list[int]) -> list[int]:
-        return [sensor["longest"] if size is None else size for size in sensor["shape"]] if shape else shape
+    def _padded(sensor: Sensor, shape: list[int]) -> list[int]:
+        return [sensor.longest if size is None else size for size in sensor.shape] if shape else shape
 
     def _statistics(
         self,
         name: str,
-        sensor: Mapping[str, Any],
+        sensor: Sensor,
         batch: int,
         needed: bool,
         statistics: Mapping[str, tuple[Array, Array]],
     ) -> dict[str, Array]:
-        shape = (batch, *sensor["statistics"])
+        assert sensor.statistics is not None
+        shape = (batch, *sensor.statistics)
         if name in statistics:
             shift, scale = (np.asarray(part, np.float32) for part in statistics[name])
             shift, scale = (part[None] if part.ndim == 2 else part for part in (shift, scale))
@@ -221,6 +224,6 @@ class Session:
             }
         if needed:
             raise BundleError(
-                f"{name}: shift and scale {list(sensor['statistics'])} of the wearer must be given (statistics=)"
+                f"{name}: shift and scale {list(sensor.statistics)} of the wearer must be given (statistics=)"
             )
         return {f"{name}_shift": np.zeros(shape, np.float32), f"{name}_scale": np.ones(shape, np.float32)}

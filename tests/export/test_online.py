@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -75,19 +75,19 @@ def test_a_loop_makes_of_raw_signal_what_training_saw(parts):
     """Windows, shift and scale from the runtime's own pieces equal what the loader gives, record by record."""
     trained, study, material, loader, session = parts
     sensor, told = study.sensors["eeg"], session.sensors["eeg"]
-    assert told["align"] == {
+    assert asdict(told.align) == {
         "kind": "euclidean", "over": None, "seconds": 4.0, "recording": None, "samples": 512, "scale": 1e-5,
     }  # fmt: skip
     rows = np.flatnonzero((np.array(study.records.subject) == study.records.subject[0]) & sensor.present)
     segment = sensor.slice(int(rows[0])).T
-    matrix = calibrate_alignment(segment, told["align"]["samples"], told["align"]["scale"])
+    matrix = calibrate_alignment(segment, told.align.samples, told.align.scale)
     front_end = trained.model.front_end("eeg")
 
     def features(window):
         made, _ = front_end(torch.from_numpy(window)[None], torch.tensor([window.shape[-1]]))
         return made[0].numpy()
 
-    statistics = RunningStatistics(tuple(told["statistics"]))
+    statistics = RunningStatistics(tuple(told.statistics))
     statistics.update(features(align(matrix, segment)))
     assert material.excluded[rows].tolist() == [True] + [False] * (len(rows) - 1)
     for row in rows[1:]:

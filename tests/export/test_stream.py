@@ -74,17 +74,17 @@ def test_a_stream_of_raw_files_is_answered_as_the_run_answers_its_records(option
     generator, seen = np.random.default_rng(0), 0
     for name in sorted({row["eeg"] for row in rows})[:4]:
         raw = mne.io.read_raw(folder / name, preload=True, verbose="ERROR")
-        signal = raw.get_data([channel.removeprefix("EEG ") for channel in told["channels"]]).T
+        signal = raw.get_data([channel.removeprefix("EEG ") for channel in told.channels]).T
         matrix = None
-        if told["align"] is not None:
-            first = round(told["align"]["seconds"] * told["sample_rate"])
+        if told.align is not None:
+            first = round(told.align.seconds * told.sample_rate)
             segment = session.chain("eeg", bank=False).push(signal)[:first].T
-            matrix = calibrate_alignment(segment, told["align"]["samples"], told["align"]["scale"])
+            matrix = calibrate_alignment(segment, told.align.samples, told.align.scale)
         chain = session.chain("eeg")
         cuts = np.cumsum(generator.integers(0, 300, 200))
         stream = np.concatenate([chain.push(piece) for piece in np.split(signal, cuts[cuts < len(signal)])])
         for row in [row for row in rows if row["eeg"] == name]:
-            start, stop = (round(float(row[key]) * told["sample_rate"]) for key in ("eeg_start", "eeg_stop"))
+            start, stop = (round(float(row[key]) * told.sample_rate) for key in ("eeg_start", "eeg_stop"))
             window = np.moveaxis(stream[start:stop], 0, -1)
             window = window if matrix is None else align(matrix, window)
             got = session.predict({"eeg": window})["state"][0]

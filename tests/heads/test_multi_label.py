@@ -289,5 +289,5 @@ def test_a_run_that_counts_labels_is_scored_and_exported(tiny):
     export_run(run, bundle)  # refuses a difference between torch and the bundle
     session = Session.load(bundle)
     answers = session.predict({"text": ["a b", "c", "d e f", "g", "h"]})["target"]
-    assert answers.shape == (5, len(session.tasks["target"]["classes"]))
+    assert answers.shape == (5, len(session.tasks["target"].classes))
     assert ((answers > 0.5).sum(1) >= 1).all()

@@ -1,0 +1,427 @@
+"""What a manifest says: every key there is, checked. ``docs/bundle.md`` says it in words."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from types import MappingProxyType
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+from fusionkit.runtime.errors import BundleError
+
+FORMAT = "fusionkit-bundle"
+VERSION = 2
+OPSETS = (18, 26)
+DTYPES = ("float32", "int64")
+LAYOUTS = {"time": 1, "token": 1, "channel, time": 2, "channel, band, time": 3, "3, height, width": 3}
+OUTCOMES = ("probabilities", "value")
+MOST_NUMBERS = 2**27
+"""Numbers of one window, at most: half a gigabyte."""
+MOST_CHARACTERS = 10_000
+
+Check = Callable[[str, Any], Any]
+Described = TypeVar("Described")
+
+
+def _refuse(where: str, rule: str, got: Any) -> BundleError:
+    said = repr(got) if isinstance(got, str | int | float | bool | None) else f"a JSON {type(got).__name__}"
+    return BundleError(f"manifest.json: {where} must be {rule}, but got {said[:60]}")
+
+
+def _text(where: str, value: Any) -> str:
+    if not isinstance(value, str) or len(value) > MOST_CHARACTERS:
+        raise _refuse(where, "text", value)
+    return value
+
+
+def _name(where: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.isprintable() or not 1 <= len(value) <= 200:
+        raise _refuse(where, "a name", value)
+    return value
+
+
+def _hash(where: str, value: Any) -> str:
+    if not isinstance(value, str) or len(value) != 64 or set(value) - set("0123456789abcdef"):
+        raise _refuse(where, "64 hexadecimal digits", value)
+    return value
+
+
+def _dtype(where: str, value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch("[<>|][biuf][1248]", value):
+        raise _refuse(where, "a dtype as NumPy writes it", value)
+    return value
+
+
+def _truth(where: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _refuse(where, "true or false", value)
+    return value
+
+
+def _one_of(*known: Any) -> Check:
+    def check(where: str, value: Any) -> Any:
+        if isinstance(value, bool) or not any(type(value) is type(one) and value == one for one in known):
+            raise _refuse(where, f"one of {list(known)}", value)
+        return value
+
+    return check
+
+
+def _whole(least: int, most: int = 2**53) -> Check:
+    def check(where: str, value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise _refuse(where, f"a whole number from {least} to {most}", value)
+        return value
+
+    return check
+
+
+def _number(least: float, most: float = 1e12, *, above: bool = False) -> Check:
+    """A finite number from ``least``, or above it, to ``most``."""
+
+    def check(where: str, value: Any) -> float:
+        right = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= most
+        if not right or value < least or (above and value == least):
+            raise _refuse(where, f"a number {'above' if above else 'from'} {least:g} to {most:g}", value)
+        return float(value)
+
+    return check
+
+
+def _maybe(check: Check) -> Check:
+    """Null, or what ``check`` lets pass."""
+    return lambda where, value: None if value is None else check(where, value)
+
+
+def _several(check: Check, *, least: int = 0, most: int = 100_000) -> Check:
+    def several(where: str, value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list | tuple) or not least <= len(value) <= most:
+            raise _refuse(where, f"a list of {least} to {most} items", value)
+        return tuple(check(f"{where}[{place}]", item) for place, item in enumerate(value))
+
+    return several
+
+
+def _by(key: Check, check: Check, *, least: int = 0, most: int = 10_000) -> Check:
+    def by(where: str, value: Any) -> Mapping[str, Any]:
+        if not isinstance(value, Mapping) or not least <= len(value) <= most:
+            raise _refuse(where, f"an object of {least} to {most} items", value)
+        return MappingProxyType({key(f"a key of {where}", k): check(f"{where}.{k}", v) for k, v in value.items()})
+
+    return by
+
+
+def _object(where: str, value: Any) -> Mapping[str, Any]:
+    """Plain JSON whose keys somebody else checks."""
+    return MappingProxyType(dict(_by(_text, lambda _, item: item)(where, value)))
+
+
+def _of(described: type[Described]) -> Check:
+    """An object with the keys of a dataclass: all of those without a default, and no other."""
+
+    known = {key: hint.__metadata__[0] for key, hint in get_type_hints(described, include_extras=True).items()}
+    options = fields(described)  # type: ignore[arg-type]
+    needed = [one.name for one in options if one.default is MISSING and one.default_factory is MISSING]
+
+    def check(where: str, value: Any) -> Described:
+        if not isinstance(value, Mapping):
+            raise _refuse(where, "an object", value)
+        unknown = sorted(str(key) for key in value if key not in known)
+        if unknown:
+            raise BundleError(f"manifest.json: {where} has no key {unknown[0][:60]!r}; known: {sorted(known)}")
+        lacking = [key for key in needed if key not in value]
+        if lacking:
+            raise BundleError(f"manifest.json: {where} must have the key {lacking[0]!r}, but has not")
+        prefix = f"{where}." if where != "it" else ""
+        return described(**{key: known[key](f"{prefix}{key}", item) for key, item in value.items()})
+
+    return check
+
+
+_RATE = _number(0, 1e9, above=True)
+_SECONDS = _number(0, 1e9, above=True)
+_SPAN = _several(_number(-1e12), least=2, most=2)
+
+
+@dataclass(frozen=True)
+class WindowClock:
+    """When decisions are made.
+
+    Attributes:
+        seconds: of the longest window of any sensor with time; None where no sensor has time.
+        step: seconds from one decision to the next; likewise.
+    """
+
+    seconds: Annotated[float | None, _maybe(_SECONDS)]
+    step: Annotated[float | None, _maybe(_SECONDS)]
+
+
+@dataclass(frozen=True)
+class SensorWindow:
+    """Windows that a sensor was trained on.
+
+    Attributes:
+        samples: of the longest; of a text, the most tokens.
+        seconds: they last; None without a rate.
+    """
+
+    samples: Annotated[int, _whole(1, MOST_NUMBERS)]
+    seconds: Annotated[float | None, _maybe(_SECONDS)]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a stream must deliver, before `Sensor.chain`.
+
+    Attributes:
+        sample_rate: hertz; None for what has no time.
+        channels: names in their order; none for a single signal.
+        unit: of the samples.
+    """
+
+    sample_rate: Annotated[float | None, _maybe(_RATE)]
+    channels: Annotated[tuple[str, ...], _several(_text)]
+    unit: Annotated[str, _text]
+
+
+@dataclass(frozen=True)
+class Align:
+    """How windows are aligned before they are given (see `fusionkit.runtime.alignment`).
+
+    Attributes:
+        kind: ``euclidean``.
+        over: whose windows are aligned together, ``subject`` (default) or ``recording``.
+        seconds: of the calibration segment; None: over all records, which no stream can do.
+        recording: pattern of the name of the recording that holds the segment.
+        samples: of the windows that the segment is cut into.
+        scale: spread of an aligned channel.
+    """
+
+    kind: Annotated[str, _one_of("euclidean")]
+    over: Annotated[str | None, _maybe(_one_of("subject", "recording"))]
+    seconds: Annotated[float | None, _maybe(_SECONDS)]
+    recording: Annotated[str | None, _maybe(_text)]
+    samples: Annotated[int, _whole(1, MOST_NUMBERS)]
+    scale: Annotated[float, _number(0, above=True)]
+
+
+@dataclass(frozen=True)
+class Normalise:
+    """Where the statistics of a sensor's features come from, as the recipe says.
+
+    Attributes:
+        kind: ``none`` and ``training``: the graph needs nothing; ``subject``, ``recording``, ``calibration``: shift
+            and scale are inputs of the graph.
+        seconds: ``calibration``: length of the segment.
+        recording: ``calibration``: pattern of its recording's name.
+        over: ``calibration``: who has a segment, ``subject`` (default) or ``recording``.
+        update: ``calibration``: whether statistics go on with every window.
+    """
+
+    kind: Annotated[str, _one_of("none", "training", "recording", "subject", "calibration")]
+    seconds: Annotated[float | None, _maybe(_SECONDS)] = None
+    recording: Annotated[str | None, _maybe(_text)] = None
+    over: Annotated[str | None, _maybe(_one_of("subject", "recording"))] = None
+    update: Annotated[bool | None, _maybe(_truth)] = None
+
+
+@dataclass(frozen=True)
+class StoredSensor:
+    """What the study knew of the sensor: for reading other data with the bundle's recipe, which the runtime does not.
+
+    Attributes:
+        sample_rate: hertz, or None.
+        channels: their names.
+        unit: of the samples.
+        item: shape of one sample.
+        dtype: of the stored samples.
+        longest: stored samples (text: bytes) of the longest window.
+    """
+
+    sample_rate: Annotated[float | None, _maybe(_RATE)]
+    channels: Annotated[tuple[str, ...], _several(_text)]
+    unit: Annotated[str, _text]
+    item: Annotated[tuple[int, ...], _several(_whole(1, MOST_NUMBERS), most=8)]
+    dtype: Annotated[str, _dtype]
+    longest: Annotated[int, _whole(1)]
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """One sensor: what windows the graph takes of it, and what makes them.
+
+    Attributes:
+        kind: of the sensor, as in the recipe.
+        layout: names of a window's axes.
+        shape: of a window; None where it may vary.
+        dtype: of a window, ``float32`` or ``int64`` (token ids).
+        longest: stored samples (text: bytes) of the longest window it was trained on.
+        sample_rate: of windows, hertz; None for what has no time.
+        channels: of windows, in order.
+        unit: of the samples, ``V`` for volts.
+        align: what is done to windows before they are given, or None.
+        normalise: where statistics come from.
+        statistics: channels and subchannels of ``shift`` and ``scale``, or None where the graph takes none.
+        chain: causal steps from a stream to windows (see `fusionkit.runtime.filters.Chain`); None where a stream
+            cannot have what the recordings had.
+        stored: what the study knew of it.
+        window: how long its windows were in training.
+        stream: what a stream must deliver; None where it cannot stream.
+        limits: least and greatest number of a window (ids of a vocabulary, pixels); None where there is no bound.
+        lacks: whether a channel may be NaN, which says that it was not measured.
+    """
+
+    kind: Annotated[str, _name]
+    layout: Annotated[str, _one_of(*LAYOUTS)]
+    shape: Annotated[tuple[int | None, ...], _several(_maybe(_whole(1, MOST_NUMBERS)), least=1, most=3)]
+    dtype: Annotated[str, _one_of(*DTYPES)]
+    longest: Annotated[int, _whole(1)]
+    sample_rate: Annotated[float | None, _maybe(_RATE)]
+    channels: Annotated[tuple[str, ...], _several(_text)]
+    unit: Annotated[str, _text]
+    align: Annotated[Align | None, _maybe(_of(Align))]
+    normalise: Annotated[Normalise, _of(Normalise)]
+    statistics: Annotated[tuple[int, int] | None, _maybe(_several(_whole(1, 2**24), least=2, most=2))]
+    chain: Annotated[tuple[Mapping[str, Any], ...] | None, _maybe(_several(_object, most=100))]
+    stored: Annotated[StoredSensor, _of(StoredSensor)]
+    window: Annotated[SensorWindow | None, _maybe(_of(SensorWindow))] = None
+    stream: Annotated[Source | None, _maybe(_of(Source))] = None
+    limits: Annotated[tuple[float, float] | None, _maybe(_SPAN)] = None
+    lacks: Annotated[bool, _truth] = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question that the graph answers.
+
+    Attributes:
+        kind: of the task, as in the recipe.
+        classes: in the order of the answer's columns; none for a value.
+        outcome: ``probabilities`` or ``value``.
+        state: what the task took from training data: for scoring other data, which the runtime does not.
+        temperature: divides logarithms of probabilities; None where the run had no calibration groups.
+        conformal: largest strangeness, 1 less the (calibrated) probability, of a class in a set, by coverage ("0.9");
+            None where calibration records were too few, and every set has all classes.
+    """
+
+    kind: Annotated[str, _name]
+    classes: Annotated[tuple[str, ...], _several(_text)]
+    outcome: Annotated[str, _one_of(*OUTCOMES)]
+    state: Annotated[Mapping[str, Any], _object]
+    temperature: Annotated[float | None, _maybe(_number(0, 1e6, above=True))] = None
+    conformal: Annotated[Mapping[str, float | None], _by(_name, _maybe(_number(0, 1)), most=100)] = field(
+        default_factory=dict
+    )
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of one window's prediction on one thread, where the bundle was made.
+
+    Attributes:
+        p50: half of predictions take no longer.
+        p99: 99 in 100 take no longer.
+    """
+
+    p50: Annotated[float, _number(0)]
+    p99: Annotated[float, _number(0)]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle says of itself.
+
+    Attributes:
+        format: ``fusionkit-bundle``.
+        version: of the format.
+        name: of the recipe.
+        sensors: by name, in the order of the graph's inputs.
+        tasks: by name, in the order of the graph's outputs.
+        inputs: names of the graph's inputs.
+        opset: version of the ONNX operators.
+        versions: of the packages that made it, by name.
+        sha256: of every other file, by name.
+        window: when decisions are made.
+        quantised: what was made of the weights and what it cost; None where they are float32.
+        step_graph: state in and out of ``step.onnx``, for models that go on sample by sample; None where there is none.
+        macs: multiplications with additions of one window.
+        parameters: trained numbers of the model.
+        latency_ms: as measured where the bundle was made.
+    """
+
+    format: Annotated[str, _one_of(FORMAT)]
+    version: Annotated[int, _one_of(VERSION)]
+    name: Annotated[str, _name]
+    sensors: Annotated[Mapping[str, Sensor], _by(_name, _of(Sensor), least=1, most=1000)]
+    tasks: Annotated[Mapping[str, Task], _by(_name, _of(Task), least=1, most=1000)]
+    inputs: Annotated[tuple[str, ...], _several(_name, least=1)]
+    opset: Annotated[int, _whole(*OPSETS)]
+    versions: Annotated[Mapping[str, str], _by(_name, _name, most=100)]
+    sha256: Annotated[Mapping[str, str], _by(_name, _hash)] = field(default_factory=dict)
+    window: Annotated[WindowClock, _of(WindowClock)] = field(default_factory=lambda: WindowClock(None, None))
+    quantised: Annotated[Mapping[str, Any] | None, _maybe(_object)] = None
+    step_graph: Annotated[Mapping[str, Any] | None, _maybe(_object)] = None
+    macs: Annotated[int | None, _maybe(_whole(0))] = None
+    parameters: Annotated[int | None, _maybe(_whole(0))] = None
+    latency_ms: Annotated[Latency | None, _maybe(_of(Latency))] = None
+
+
+def read_manifest(described: Any) -> Manifest:
+    """Check what was read of a ``manifest.json``, key by key.
+
+    Raises:
+        BundleError: it is of another format or version, or a key is missing, unknown, or breaks its rule.
+    """
+    if not isinstance(described, Mapping) or described.get("format") != FORMAT:
+        raise BundleError(f"manifest.json must be of {FORMAT}, but is of something else")
+    if described.get("version") != VERSION or isinstance(described.get("version"), bool):
+        raise _refuse("version", f"{VERSION}, which this fusionkit reads", described.get("version"))
+    manifest: Manifest = _of(Manifest)("it", described)
+    for name, sensor in manifest.sensors.items():
+        _check_sensor(f"sensors.{name}", sensor)
+    for name, task in manifest.tasks.items():
+        _check_task(f"tasks.{name}", task)
+    allowed = [key for name, sensor in manifest.sensors.items() for key in input_names(name, sensor)]
+    needed = [key for name, sensor in manifest.sensors.items() for key in input_names(name, sensor, timed=False)]
+    given = set(manifest.inputs)
+    if len(set(allowed)) < len(allowed) or len(given) < len(manifest.inputs):
+        raise BundleError("manifest.json: inputs must differ by name, but two are alike")
+    wrong = sorted(given - set(allowed)) or [key for key in needed if key not in given]
+    if wrong:
+        raise BundleError(f"manifest.json: inputs must be those of its sensors, but {wrong[0]!r} is not among both")
+    return manifest
+
+
+def input_names(name: str, sensor: Sensor, *, timed: bool = True) -> list[str]:
+    """Inputs of the graph that one sensor has; those without time have no ``_length``."""
+    length = [f"{name}_length"] if timed else []
+    statistics = [f"{name}_shift", f"{name}_scale"] if sensor.statistics else []
+    return [name, f"{name}_present", *length, *statistics]
+
+
+def _check_sensor(where: str, sensor: Sensor) -> None:
+    if len(sensor.shape) != LAYOUTS[sensor.layout]:
+        raise _refuse(f"{where}.shape", f"as many numbers as {sensor.layout!r} has axes", len(sensor.shape))
+    samples = sensor.window.samples if sensor.window is not None else sensor.longest
+    if math.prod(size or samples for size in sensor.shape) > MOST_NUMBERS:
+        raise _refuse(f"{where}.shape", f"of at most {MOST_NUMBERS} numbers", str(list(sensor.shape)))
+    if (sensor.dtype == "int64") != (sensor.layout == "token"):
+        raise _refuse(f"{where}.dtype", "int64 for tokens and float32 for all else", sensor.dtype)
+    if sensor.layout.startswith("channel") and sensor.channels and len(sensor.channels) != sensor.shape[0]:
+        raise _refuse(f"{where}.channels", f"{sensor.shape[0]} names", len(sensor.channels))
+    if sensor.limits is not None and sensor.limits[0] >= sensor.limits[1]:
+        raise _refuse(f"{where}.limits", "the least number, then the greatest", sensor.limits[0])
+
+
+def _check_task(where: str, task: Task) -> None:
+    if bool(task.classes) != (task.outcome == "probabilities"):
+        raise _refuse(f"{where}.classes", "names for probabilities and none for a value", len(task.classes))
+    if task.outcome == "value" and (task.temperature is not None or task.conformal):
+        raise BundleError(f"manifest.json: {where} must be of classes to have a temperature, but is a value")
+    for coverage in task.conformal:
+        try:
+            right = 0 < float(coverage) < 1
+        except ValueError:
+            right = False
+        if not right:
+            raise _refuse(f"a key of {where}.conformal", "a number between 0 and 1", coverage)
