@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from fusionkit.core.errors import DataError
+from fusionkit.core.framing import Frames
 from fusionkit.core.levels import FeatureShape
 from fusionkit.core.recording import Array, Recording, Stored
 
@@ -43,6 +44,13 @@ class FrontEnd(nn.Module, ABC):
     @abstractmethod
     def times(self, steps: int) -> Float[Tensor, " time"] | None:
         """Centres of ``steps`` steps in seconds, on CPU; None when the features have no time."""
+
+    def stepwise(self) -> Frames | str:
+        """How steps are cut, where each is made of its own samples alone; else why not, by the option that forbids it.
+
+        What says whether a channel was measured may look at all samples of the window that is given.
+        """
+        return "its features are made of whole windows"
 
 
 class Modality(ABC):

@@ -115,6 +115,8 @@ class DGCNNEncoder(FeatureEncoder):
         Transactions on Affective Computing 11, 2020 (online 2018); Defferrard, Bresson, Vandergheynst, NeurIPS 2016.
     """
 
+    stepwise = True
+
     def __init__(
         self,
         shape: FeatureShape,

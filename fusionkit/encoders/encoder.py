@@ -3,7 +3,8 @@
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
 
-from torch import nn
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
 
 from fusionkit.core.levels import Features, FeatureShape, Tokens, Window
 
@@ -23,9 +24,14 @@ class Encoder(nn.Module, ABC):
 
 
 class FeatureEncoder(Encoder):
-    """An encoder of features."""
+    """An encoder of features.
+
+    Attributes:
+        stepwise: whether there is a token for every step, made of that step alone.
+    """
 
     level: ClassVar[Literal["features", "window"]] = "features"
+    stepwise: bool = False
 
     def __init__(self, shape: FeatureShape, dim: int) -> None:
         super().__init__()
@@ -35,6 +41,26 @@ class FeatureEncoder(Encoder):
     @abstractmethod
     def forward(self, features: Features) -> Tokens:
         """Encode one batch."""
+
+
+class PastEncoder(FeatureEncoder):
+    """An encoder whose tokens, one a step, are made of their step and a state that earlier steps left."""
+
+    @abstractmethod
+    def empty_state(self, batch: int) -> Float[Tensor, "{batch} *state"]:
+        """The state before the first step, on the device and in the type of the weights."""
+
+    @abstractmethod
+    def step(
+        self, features: Features, state: Float[Tensor, "batch *state"], entered: Bool[Tensor, " time"]
+    ) -> tuple[Tokens, Float[Tensor, "batch *state"]]:
+        """Encode some more steps: the very tokens that `forward` gives for them, and the state behind them.
+
+        Args:
+            features: these steps alone.
+            state: what the steps before left.
+            entered: False at steps that the whole stream does not have; they leave the state as it is.
+        """
 
 
 class WindowEncoder(Encoder):

@@ -26,6 +26,8 @@ class MLPEncoder(FeatureEncoder):
         dropout: share of the hidden layer, and of its output, dropped in training.
     """
 
+    stepwise = True
+
     def __init__(
         self,
         shape: FeatureShape,

@@ -141,6 +141,8 @@ class SHIEEncoder(FeatureEncoder):
         dropout: share of each token's numbers dropped in training.
     """
 
+    stepwise = True
+
     def __init__(
         self,
         shape: FeatureShape,

@@ -125,6 +125,7 @@ class TransformerEncoder(FeatureEncoder):
     ) -> None:
         super().__init__(shape, dim)
         self.over = over
+        self.stepwise = over == "channels"
         self.embed: nn.Module
         if over == "channels":
             self.embed = ChannelEmbedding(shape, dim, inner if embedding == "shie" else None)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from fusionkit.core.compatibility import load_torchaudio
 from fusionkit.core.errors import ConfigError
+from fusionkit.core.framing import Frames
 from fusionkit.core.levels import FeatureShape
 from fusionkit.core.modality import FrontEnd
 
@@ -104,6 +105,12 @@ class LogMel(FrontEnd):
     def times(self, steps: int) -> Float[Tensor, " time"]:
         """Centres of the frames in seconds."""
         return (torch.arange(steps) * self.hop + self.frame / 2) / self.sample_rate
+
+    def stepwise(self) -> Frames | str:
+        """Every frame by itself, where the loudness of the window does not matter."""
+        if self.level == "equal":
+            return "level: equal scales by the loudness of the whole window, which keep does not"
+        return Frames(self.frame, self.hop, self.sample_rate)
 
 
 def dft_kernel(frame: int, points: int) -> Float[Tensor, "2 frequency frame"]:

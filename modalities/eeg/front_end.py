@@ -81,6 +81,10 @@ class BandFeatures(FrontEnd):
         """Centres of the steps in seconds."""
         return self.frames.times(steps)
 
+    def stepwise(self) -> Frames:
+        """Every step by itself."""
+        return self.frames
+
 
 class FourierVariance(nn.Module):
     """Squares of the coefficients of a short Fourier transform, summed by band: two matrix products.

@@ -75,6 +75,10 @@ class Statistics(FrontEnd):
         """Centres of the steps in seconds."""
         return self.frames.times(steps)
 
+    def stepwise(self) -> Frames:
+        """Every step by itself."""
+        return self.frames
+
 
 class Samples(FrontEnd):
     """Every sample is a step with one subchannel.
@@ -104,3 +108,7 @@ class Samples(FrontEnd):
         if self.sample_rate is None:
             return None
         return Frames(1, 1, self.sample_rate).times(steps)
+
+    def stepwise(self) -> Frames | str:
+        """Every sample by itself."""
+        return "a vector has no time" if self.sample_rate is None else Frames(1, 1, self.sample_rate)

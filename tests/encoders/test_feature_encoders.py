@@ -155,3 +155,26 @@ def test_exports_with_free_batch_and_time(encoder, tmp_path):
 
 def _feed(session, values):
     return dict(zip([x.name for x in session.get_inputs()], (x.numpy() for x in values), strict=True))
+
+
+STEPWISE = [
+    *(kind for kind in KINDS if kind[0] in ("shie", "mlp")),
+    ("dgcnn", {}),
+    ("transformer", {"over": "channels"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "options"), STEPWISE)
+def test_stepwise_encoders_make_the_same_token_of_a_step_alone(kind, options):
+    encoder, batch = encoders.build(kind, options, SHAPE, 8).eval(), features()
+    assert encoder.stepwise
+    whole = encoder(batch).values
+    for step in range(6):
+        here = slice(step, step + 1)
+        alone = Features(batch.values[:, here], batch.mask[:, here], batch.present, None)
+        torch.testing.assert_close(encoder(alone).values, whole[:, here], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "options"), [("transformer", {}), ("transformer", {"causal": True}), ("cnn", {})])
+def test_encoders_whose_steps_see_each_other_are_not_stepwise(kind, options):
+    assert not encoders.build(kind, options, SHAPE, 8).stepwise

@@ -1,7 +1,9 @@
+import pytest
 import torch
 
 from fusionkit.core.levels import Features, FeatureShape
 from fusionkit.encoders.gru import GRUEncoder
+from fusionkit.testing.streams import make_features
 
 
 def plain_gru(gru, x):
@@ -46,3 +48,27 @@ def test_a_hidden_step_in_the_middle_enters_as_zeros():
     zeroed[0, 1] = 0
     torch.testing.assert_close(run(module, x, mask)[0, 2], run(module, zeroed)[0, 2])
     assert (run(module, x, mask)[0, 1] == 0).all()
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_some_steps_at_a_time_give_the_tokens_of_all(layers):
+    encoder = GRUEncoder(FeatureShape(3, 2), 6, layers=layers).eval()
+    features = make_features(FeatureShape(3, 2), 4, torch.Generator().manual_seed(1), steps=12)
+    hidden = torch.rand(4, 12) < 0.3
+    features = features._replace(mask=features.mask & ~hidden)
+    whole, state, made = encoder(features), encoder.empty_state(4), []
+    for start, stop in ((0, 1), (1, 6), (6, 12)):
+        part = features._replace(
+            values=features.values[:, start:stop], mask=features.mask[:, start:stop], time=features.time[:, start:stop]
+        )
+        tokens, state = encoder.step(part, state, torch.ones(stop - start, dtype=torch.bool))
+        made.append(tokens.values)
+    torch.testing.assert_close(torch.cat(made, 1), whole.values, atol=1e-6, rtol=1e-5)
+
+
+def test_steps_that_the_stream_does_not_have_leave_the_state():
+    encoder = GRUEncoder(FeatureShape(3, 2), 6).eval()
+    features = make_features(FeatureShape(3, 2), 4, torch.Generator().manual_seed(1), steps=3)
+    before = torch.rand(4, 1, 6)
+    _, state = encoder.step(features, before, torch.tensor([False, False, False]))
+    assert torch.equal(state, before)
