@@ -315,6 +315,67 @@ class Task:
 
 
 @dataclass(frozen=True)
+class StepSensor:
+    """What a step takes of one sensor.
+
+    Attributes:
+        samples: of a step, new ones alone; None of a sensor without time, whose vector ``held/<sensor>.onnx`` makes of a
+            window and whoever runs the graph holds.
+        shape: of what the graph takes, without batch: a window of so many samples, or the vector.
+    """
+
+    samples: Annotated[int | None, _maybe(_whole(1, MOST_NUMBERS))]
+    shape: Annotated[tuple[int, ...], _several(_whole(1, MOST_NUMBERS), least=1, most=3)]
+
+
+@dataclass(frozen=True)
+class StepState:
+    """A tensor that a step gives to the next one.
+
+    Attributes:
+        input: name that the graph takes it by.
+        output: name that the graph gives it by.
+        shape: None where the batch lies.
+        dtype: ``float32``, ``int64`` or ``bool``.
+        initial: what it is before the first step: ``zeros``, which of ``bool`` is false.
+    """
+
+    input: Annotated[str, _name]
+    output: Annotated[str, _name]
+    shape: Annotated[tuple[int | None, ...], _several(_maybe(_whole(1, MOST_NUMBERS)), most=8)]
+    dtype: Annotated[str, _one_of("float32", "int64", "bool")]
+    initial: Annotated[str, _one_of("zeros")]
+
+
+@dataclass(frozen=True)
+class StepGraph:
+    """How ``step.onnx`` goes on step by step; its outputs are the tasks and the new state.
+
+    Attributes:
+        seconds: of a step.
+        steps: how many are remembered, itself among them.
+        sensors: by name, as all sensors.
+        inputs: names of all inputs but the state: per sensor what ``shape`` says, ``<sensor>_present`` and, of one with
+            statistics and time, ``<sensor>_shift`` and ``<sensor>_scale``.
+        state: what goes from step to step.
+        largest: difference from torch where the bundle was made.
+        cases: how many answers were compared.
+        step_ms: median milliseconds of a step on one thread, where the bundle was made.
+        window_ms: of a whole window, likewise.
+    """
+
+    seconds: Annotated[float, _SECONDS]
+    steps: Annotated[int, _whole(1, 10**6)]
+    sensors: Annotated[Mapping[str, StepSensor], _by(_name, _of(StepSensor), least=1, most=1000)]
+    inputs: Annotated[tuple[str, ...], _several(_name, least=1)]
+    state: Annotated[tuple[StepState, ...], _several(_of(StepState), least=1, most=10_000)]
+    largest: Annotated[float | None, _maybe(_number(0))] = None
+    cases: Annotated[int | None, _maybe(_whole(0))] = None
+    step_ms: Annotated[float | None, _maybe(_number(0))] = None
+    window_ms: Annotated[float | None, _maybe(_number(0))] = None
+
+
+@dataclass(frozen=True)
 class Latency:
     """Milliseconds of one window's prediction on one thread, where the bundle was made.
 
@@ -343,7 +404,7 @@ class Manifest:
         sha256: of every other file, by name.
         window: when decisions are made.
         quantised: what was made of the weights and what it cost; None where they are float32.
-        step_graph: state in and out of ``step.onnx``, for models that go on sample by sample; None where there is none.
+        step_graph: what ``step.onnx`` takes and gives, which goes on step by step; None where there is none.
         macs: multiplications with additions of one window.
         parameters: trained numbers of the model.
         latency_ms: as measured where the bundle was made.
@@ -360,7 +421,7 @@ class Manifest:
     sha256: Annotated[Mapping[str, str], _by(_name, _hash)] = field(default_factory=dict)
     window: Annotated[WindowClock, _of(WindowClock)] = field(default_factory=lambda: WindowClock(None, None))
     quantised: Annotated[Mapping[str, Any] | None, _maybe(_object)] = None
-    step_graph: Annotated[Mapping[str, Any] | None, _maybe(_object)] = None
+    step_graph: Annotated[StepGraph | None, _maybe(_of(StepGraph))] = None
     macs: Annotated[int | None, _maybe(_whole(0))] = None
     parameters: Annotated[int | None, _maybe(_whole(0))] = None
     latency_ms: Annotated[Latency | None, _maybe(_of(Latency))] = None
@@ -381,6 +442,8 @@ def read_manifest(described: Any) -> Manifest:
         _check_sensor(f"sensors.{name}", sensor)
     for name, task in manifest.tasks.items():
         _check_task(f"tasks.{name}", task)
+    if manifest.step_graph is not None:
+        _check_step_graph(manifest.step_graph, manifest.sensors)
     allowed = [key for name, sensor in manifest.sensors.items() for key in input_names(name, sensor)]
     needed = [key for name, sensor in manifest.sensors.items() for key in input_names(name, sensor, timed=False)]
     given = set(manifest.inputs)
@@ -411,6 +474,26 @@ def _check_sensor(where: str, sensor: Sensor) -> None:
         raise _refuse(f"{where}.channels", f"{sensor.shape[0]} names", len(sensor.channels))
     if sensor.limits is not None and sensor.limits[0] >= sensor.limits[1]:
         raise _refuse(f"{where}.limits", "the least number, then the greatest", sensor.limits[0])
+
+
+def _check_step_graph(graph: StepGraph, sensors: Mapping[str, Sensor]) -> None:
+    if set(graph.sensors) != set(sensors):
+        raise _refuse("step_graph.sensors", f"those of the bundle, {sorted(sensors)}", str(sorted(graph.sensors)))
+    needed = []
+    for name, sensor in graph.sensors.items():
+        timed = sensor.samples is not None
+        told = sensors[name]
+        if timed and (*told.shape[:-1], sensor.samples) != sensor.shape:
+            raise _refuse(f"step_graph.sensors.{name}.shape", "that of a window of so many samples", str(sensor.shape))
+        needed += [key for key in input_names(name, told, timed=False) if timed or key in (name, f"{name}_present")]
+    if sorted(needed) != sorted(graph.inputs):
+        raise _refuse("step_graph.inputs", "those of its sensors", str(list(graph.inputs)))
+    names = [name for state in graph.state for name in (state.input, state.output)]
+    if len({*names, *graph.inputs}) < len(names) + len(graph.inputs):
+        raise BundleError("manifest.json: step_graph must have names that differ, but two are alike")
+    for state in graph.state:
+        if math.prod(size or 1 for size in state.shape) > MOST_NUMBERS:
+            raise _refuse(f"step_graph.state of {state.input}", f"of at most {MOST_NUMBERS} numbers", str(state.shape))
 
 
 def _check_task(where: str, task: Task) -> None:
