@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fusionkit.compare.cells.cell import LOG, Cell, Ended, run_cell, write_ended
+from filelock import FileLock, Timeout
+
+from fusionkit.compare.cells.cell import LOCK, LOG, Cell, Ended, run_cell, write_ended
 from fusionkit.compare.cells.executor import Executor, Log
 from fusionkit.recipe.load import parse_recipe
 from fusionkit.recipe.write import dump_recipe
@@ -166,12 +168,15 @@ class _Pupil(threading.Thread):
             cell = self.cell
             print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {cell.strategy}, fold {cell.fold}, seed {cell.seed}", file=log)
             try:
-                ended = run_cell(cell, Log(log), self._wait)
-                ended = replace(ended, seconds=max(0.0, ended.seconds - self._waited + self.share))
-                write_ended(cell, ended)
-                self.ended = ended
+                with FileLock(folder / LOCK, timeout=0):
+                    ended = run_cell(cell, Log(log), self._wait)
+                    ended = replace(ended, seconds=max(0.0, ended.seconds - self._waited + self.share))
+                    write_ended(cell, ended)
+                    self.ended = ended
             except _Left:
                 print("not trained together", file=log)
+            except Timeout:
+                print("another process is at it", file=log)
             except Exception:  # noqa: BLE001 - the other executor tries it again, and says what is wrong
                 traceback.print_exc(file=log)
             finally:

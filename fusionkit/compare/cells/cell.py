@@ -1,34 +1,30 @@
 """One cell of a comparison: a strategy, a fold and a seed, trained in a folder of its own and never twice."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import fusionkit
+from fusionkit.compare.cells.key import cell_key
 from fusionkit.compare.conditions.asked_again import ask_again
 from fusionkit.compare.conditions.corruption import Faults, keep_faults, read_faults
 from fusionkit.compare.conditions.subsets import keep_subsets, read_subsets
-from fusionkit.core.errors import FusionkitError
+from fusionkit.core.errors import DataError, FusionkitError
 from fusionkit.recipe.load import parse_recipe
 from fusionkit.recipe.sections import Recipe
 from fusionkit.recipe.write import dump_recipe
 from fusionkit.training.arm import FUSED
 from fusionkit.training.checkpoint import write_atomically
 from fusionkit.training.engine import Drive, Engine
+from fusionkit.training.fold import PREDICTIONS
 from fusionkit.training.interruption import Interrupted
 from fusionkit.training.listener import Listener
 from fusionkit.training.run import Run, train
 
 DONE = "cell.json"
 LOG = "log.txt"
-UNCOMPARED = ("name", "run", "expect")
-"""Sections that change no result."""
-ABOVE = ("bench", "cli", "compare", "export", "testing")
-"""Packages that training does not import, so that no result depends on them."""
+LOCK = "cell.lock"
 
 
 @dataclass(frozen=True)
@@ -43,6 +39,8 @@ class Cell:
         seed: of weights and order, written into the recipe.
         folder: where it is kept.
         faults: that the trained model is asked again under, and with every subset of its sensors; None asks nothing.
+        study: digest of the study that it must be trained on; empty where any will do.
+        split: digest of the split that it must be trained on; empty where any will do.
     """
 
     key: str
@@ -52,6 +50,8 @@ class Cell:
     seed: int
     folder: str
     faults: Faults | None = None
+    study: str = ""
+    split: str = ""
 
     @property
     def asked(self) -> bool:
@@ -112,36 +112,19 @@ def make_cell(
     data = recipe.data.model_copy(update={"cache": cache})
     run = recipe.run.model_copy(update={"dir": str(folder)})
     own = replace(recipe, name="run", data=data, run=run)
-    return Cell(key, strategy, dump_recipe(own), fold, seed, str(folder), faults)
-
-
-def cell_key(recipe: Recipe, fold: int, *, study: str, split: str) -> str:
-    """Hash of all that a result depends on: recipe with seed, records and signals, split, fold, and the code."""
-    said = {name: part for name, part in recipe.resolved().items() if name not in UNCOMPARED}
-    said["data"] = {name: part for name, part in said["data"].items() if name not in ("cache", "workers")}
-    text = json.dumps([said, fold, study, split, code_digest()], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
-
-
-@cache
-def code_digest() -> str:
-    """Hash of the version and of every source file that training may import: other code, other results."""
-    root = Path(fusionkit.__file__).parent
-    sensors = root / "modalities" if (root / "modalities").is_dir() else root.parent / "modalities"
-    digest = hashlib.sha256(fusionkit.__version__.encode())
-    below = (path for path in root.rglob("*.py") if path.relative_to(root).parts[0] not in ABOVE)
-    for path in sorted({*below, *sensors.rglob("*.py")}):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return Cell(key, strategy, dump_recipe(own), fold, seed, str(folder), faults, study, split)
 
 
 def read_ended(cell: Cell) -> Ended | None:
-    """How it ended, if it did so before; None for what has yet to be trained."""
+    """How it ended, if it did so before; None for what has yet to be trained, or whose run is not there."""
     try:
         said: Mapping[str, Any] = json.loads(cell.done.read_text())
-        return Ended(str(said["key"]), str(said["run"]), str(said["problem"]), float(said["seconds"]))
+        ended = Ended(str(said["key"]), str(said["run"]), str(said["problem"]), float(said["seconds"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    run = Path(ended.run)
+    whole = run.parent.parent == Path(cell.folder) and (run / f"fold-{cell.fold}" / FUSED / PREDICTIONS).is_file()
+    return ended if ended.key == cell.key and (ended.problem or whole) else None
 
 
 def run_cell(cell: Cell, listener: Listener | None = None, drive: Drive = Engine.run) -> Ended:
@@ -152,10 +135,10 @@ def run_cell(cell: Cell, listener: Listener | None = None, drive: Drive = Engine
     Raises:
         Interrupted: a stop was asked for; what is trained is saved.
     """
-    begun = any(Path(cell.folder).glob("run/*/recipe.yaml"))
     try:
         recipe = parse_recipe(cell.recipe, f"cell {cell.key}")
-        run = train(recipe, resume=begun, fold=cell.fold, listener=listener, drive=drive)
+        run = train(recipe, resume=_begun(cell, recipe), fold=cell.fold, listener=listener, drive=drive)
+        _check_same(cell, run)
         if cell.faults is not None and not cell.asked:
             again = ask_again(run, cell.fold)
             keep_subsets(again, Path(cell.folder))
@@ -167,6 +150,36 @@ def run_cell(cell: Cell, listener: Listener | None = None, drive: Drive = Engine
         ended = Ended(cell.key, "", str(error), 0.0)
     write_ended(cell, ended)
     return ended
+
+
+def _begun(cell: Cell, recipe: Recipe) -> bool:
+    """Whether the newest run in its folder is one to go on with: of this very recipe, and of no other data or split."""
+    runs = sorted(Path(cell.folder).glob("run/*/recipe.yaml"))
+    if not runs or runs[-1].read_text() != dump_recipe(recipe):
+        return False
+    try:
+        _check_same(cell, Run(runs[-1].parent))
+    except DataError:
+        return False
+    return True
+
+
+def _check_same(cell: Cell, run: Run) -> None:
+    """Refuse a run of other data or another split than the comparison's: another machine may have other files."""
+    for name, wanted, got in (
+        ("data", cell.study, _read(run.folder / "run.json").get("study", {}).get("digest")),
+        ("split", cell.split, _read(run.folder / "split.json").get("digest")),
+    ):
+        if wanted and got not in (None, wanted):
+            raise DataError(f"{run.folder}: the {name} must be the comparison's, but it was trained on another's")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON file of a run; nothing where the run did not get so far."""
+    try:
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+    except ValueError as error:
+        raise DataError(f"{path}: must be whole, but {error}") from None
 
 
 def write_ended(cell: Cell, ended: Ended) -> None:

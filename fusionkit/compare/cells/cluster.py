@@ -1,31 +1,34 @@
 """Cells trained on many machines: the workers of a Dask scheduler (extra ``cluster``)."""
 
 import importlib
+import re
 import threading
 import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock
 
-from fusionkit.compare.cells.cell import LOG, Cell, Ended, code_digest, read_ended
+from fusionkit.compare.cells.cell import LOG, Cell, Ended
 from fusionkit.compare.cells.executor import POLL_SECONDS, TRIES, Executor, attempt, give_up
+from fusionkit.compare.cells.key import code_digest, plugin_digest
 from fusionkit.core.errors import ConfigError
+from fusionkit.training.device import pick_device
 
 Client = Any
 """A `distributed.Client`; that package is typed in parts."""
 Future = Any
 """A `distributed.Future`."""
 GPU = "GPU"
+ADDRESS = re.compile(r"(tcp|tls|ucx|ws|wss)://([^\s/:\[\]]+|\[[0-9a-fA-F:.]+\]):(?P<port>[0-9]{1,5})")
 CONNECT_SECONDS = 30
 PATIENCE_SECONDS = 600.0
-LOCK = "cell.lock"
 _ONE = threading.Lock()
 """Held by the cell that a worker's process trains: torch's seed is the process's."""
 
@@ -38,15 +41,25 @@ class DaskExecutor(Executor):
     started with ``--resources GPU=1``. The cell of a worker that is lost goes to another one, unless as many workers
     died of it as the scheduler's ``allowed-failures`` permits (3, beside the first); a cell that raises is tried three
     times in all. Leaving cancels what has not begun; what a worker has begun it trains to the end, where ``--resume``
-    finds it. Whoever reaches a Dask scheduler may run any code on its workers: keep it within your own network, or
-    behind ``tls://``.
+    finds it. ``train.device=auto`` must mean the same everywhere, or some strategies would be trained at less
+    precision than others.
+
+    Tasks are plain text and their answers are numbers and words, but Dask itself pickles what it sends: whoever
+    reaches a scheduler may run any code on its workers, and a scheduler or worker any code here. Name only one that is
+    yours, and keep it within your own network, or behind ``tls://``.
 
     Args:
         address: of the scheduler, such as ``tcp://10.0.0.1:8786``.
         patience: seconds that there may be no worker.
+
+    Raises:
+        ConfigError: that is no address.
     """
 
     def __init__(self, address: str, *, patience: float = PATIENCE_SECONDS) -> None:
+        found = ADDRESS.fullmatch(address)
+        if found is None or not 0 < int(found["port"]) < 2**16:
+            raise ConfigError(f"--on must be an address such as tcp://10.0.0.1:8786, but got {address!r}")
         self.address = address
         self.patience = patience
 
@@ -59,7 +72,7 @@ class DaskExecutor(Executor):
         client = self._connect()
         try:
             client.wait_for_workers(1, timeout=CONNECT_SECONDS)
-            said = client.run(_refuse, code_digest(), str(Path.cwd()))
+            said = client.run(_refuse, {"": code_digest()}, str(Path.cwd()))
         except TimeoutError:
             raise ConfigError(f"--on {self.address}: must have a worker, but has none") from None
         except Exception as error:  # noqa: BLE001 - whatever another version of anything fails with over there
@@ -98,8 +111,10 @@ class DaskExecutor(Executor):
                         tries[cell.key] += 1
                         running[_submit(client, cell, gpu)] = cell
                 for future in _done(running):
-                    cell = running.pop(future)
                     answer = self._answer(future)
+                    if answer is None:
+                        continue
+                    cell = running.pop(future)
                     if isinstance(answer, Ended):
                         yield answer
                     elif isinstance(answer, _Deadly):
@@ -118,7 +133,7 @@ class DaskExecutor(Executor):
         client_type = import_extra("distributed").Client
         try:
             return client_type(self.address, timeout=CONNECT_SECONDS, set_as_default=False)
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RuntimeError, ImportError) as error:
             reason = " ".join(str(error).split())
             raise ConfigError(f"--on must name a Dask scheduler, but {self.address}: {reason}") from None
 
@@ -129,13 +144,18 @@ class DaskExecutor(Executor):
         known = client.scheduler_info(n_workers=-1)["workers"].values()
         return {True: int(sum(one["resources"].get(GPU, 0) for one in known)), False: len(known)}
 
-    def _answer(self, future: Future) -> "Ended | _Deadly | str":
-        """How a cell ended, or in words what went wrong."""
+    def _answer(self, future: Future) -> "Ended | _Deadly | str | None":
+        """How a cell ended, or in words what went wrong; None where the answer was lost with its worker on the way."""
         if future.status in ("cancelled", "lost"):
             raise self._lost("is gone")
-        error = future.exception()
+        try:
+            error = future.exception(timeout=CONNECT_SECONDS)
+            answer: Ended | _Refused | str = "" if error is not None else future.result(timeout=CONNECT_SECONDS)
+        except TimeoutError:
+            return None
+        except (CancelledError, OSError):
+            raise self._lost("is gone") from None
         if error is None:
-            answer: Ended | _Refused | str = future.result()
             if isinstance(answer, _Refused):
                 raise self._other(answer.why)
             return answer
@@ -189,7 +209,9 @@ def on_cuda(cell: Cell) -> bool:
 def _submit(client: Client, cell: Cell, gpu: bool) -> Future:
     key = f"cell-{cell.key}-{uuid.uuid4().hex}"  # never that of one that was cancelled and is being trained still
     resources = {GPU: 1} if gpu else None
-    told = (cell, code_digest(), str(Path.cwd()))
+    recipe = yaml.safe_load(cell.recipe)
+    code = {"": code_digest(), **{name: plugin_digest([name]) for name in recipe.get("plugins", ())}}
+    told = (cell, code, str(Path.cwd()), _automatic() if recipe["train"].get("device") == "auto" else "")
     return client.submit(_train, *told, key=key, pure=False, resources=resources)
 
 
@@ -203,34 +225,37 @@ def _done(running: Mapping[Future, Cell]) -> list[Future]:
         time.sleep(POLL_SECONDS / 10)
 
 
-def _refuse(code: str, folder: str) -> str:
-    """On a worker: why it may not train; empty where it may."""
-    if code_digest() != code:
-        return "has other code"
+def _automatic() -> str:
+    """What ``train.device=auto`` means on this machine."""
+    return pick_device("auto").type
+
+
+def _refuse(code: Mapping[str, str], folder: str, device: str = "") -> str:
+    """On a worker: why it may not train; empty where it may.
+
+    Args:
+        code: digest of ours under the empty name, and those of plugins by theirs.
+        folder: that it must see.
+        device: that ``auto`` must mean; empty where that is not asked.
+    """
+    other = [name for name, digest in code.items() if (plugin_digest([name]) if name else code_digest()) != digest]
+    if other:
+        return f"has other code or libraries{'' if other == [''] else f': {max(other)}'}"
     if not Path(folder).is_dir():
         return f"does not see {folder}"
+    if device and device != _automatic():
+        return f"takes {_automatic()} for train.device=auto, which is {device} here; name one"
     return ""
 
 
-def _train(cell: Cell, code: str, folder: str) -> Ended | _Refused | str:
+def _train(cell: Cell, code: Mapping[str, str], folder: str, device: str) -> Ended | _Refused | str:
     """On a worker: train a cell, unless another one ended it meanwhile; what it prints goes to its log."""
-    import torch
-
-    if refusal := _refuse(code, folder):
+    if refusal := _refuse(code, folder, device):
         return _Refused(f"a worker {refusal}")
     with _ONE, chdir(folder):
         home = Path(cell.folder)
         if not home.parent.parent.is_dir():
             return _Refused(f"a worker does not see {home.parent.parent}")
         home.mkdir(parents=True, exist_ok=True)
-        torch.set_num_threads(1)
-        with FileLock(home / LOCK):  # a worker that was given up may still be at it
-            found = read_ended(cell)
-            if found is not None and not found.problem and cell.asked:
-                return found
-            with (
-                open(home / LOG, "a", buffering=1, encoding="utf-8") as log,
-                redirect_stdout(log),
-                redirect_stderr(log),
-            ):
-                return attempt(cell)
+        with open(home / LOG, "a", buffering=1, encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+            return attempt(cell)

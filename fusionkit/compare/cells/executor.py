@@ -3,19 +3,22 @@
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import TextIO
 
-from fusionkit.compare.cells.cell import LOG, Cell, Ended, run_cell, write_ended
+from filelock import FileLock
+
+from fusionkit.compare.cells.cell import LOCK, LOG, Cell, Ended, read_ended, run_cell, write_ended
 from fusionkit.training.interruption import Interrupted
 from fusionkit.training.listener import Listener
 
@@ -131,9 +134,7 @@ def _cause(code: int | None) -> str:
 def _serve(pipe: Connection) -> None:
     """Train one cell after another; what they print goes to their logs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent decides
-    import torch
-
-    torch.set_num_threads(1)
+    threading.Thread(target=_follow_parent, daemon=True).start()
     while True:
         try:
             cell: Cell = pipe.recv()
@@ -154,15 +155,32 @@ def _serve(pipe: Connection) -> None:
             return
 
 
+def _follow_parent() -> None:
+    """Save and leave when the process that gives cells is gone: whoever resumes trains them."""
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def attempt(cell: Cell) -> Ended | str:
-    """Train a cell in this process and print how it goes; in words what went wrong, where it may be tried again.
+    """Train a cell in this process, on one thread, and print how it goes; in words what went wrong, where it may be tried again.
+
+    One that another process is at, whose comparison was killed or whose scheduler gave it up, is waited for.
 
     Raises:
         Interrupted: a stop was asked for; what is trained is saved.
     """
-    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {cell.strategy}, fold {cell.fold}, seed {cell.seed}")
+    import torch
+
+    torch.set_num_threads(1)  # the cell before may have had others
     try:
-        return run_cell(cell, Log())
+        with FileLock(Path(cell.folder) / LOCK):
+            found = read_ended(cell)
+            if found is not None and not found.problem and cell.asked:
+                return found
+            print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {cell.strategy}, fold {cell.fold}, seed {cell.seed}")
+            return run_cell(cell, Log())
     except Interrupted:
         raise
     except Exception as error:  # noqa: BLE001 - a fault of ours, or of the machine (no memory): tried again

@@ -2,13 +2,17 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fusionkit.compare.cells.cell import Cell, Ended, code_digest, make_cell, read_ended
+from filelock import FileLock, Timeout
+
+from fusionkit.compare.cells.cell import Cell, Ended, make_cell, read_ended
 from fusionkit.compare.cells.executor import Executor
+from fusionkit.compare.cells.key import code_digest
 from fusionkit.compare.conditions.corruption import Faults
 from fusionkit.compare.experiment.matching import match_parameters
 from fusionkit.compare.experiment.strategy import Setting, Strategy, settings
@@ -24,9 +28,11 @@ from fusionkit.training.interruption import Interrupted, stop_on_signals
 from fusionkit.training.listener import Listener
 from fusionkit.training.material import open_study, smoothed_together
 from fusionkit.training.records import check_labels, divide, read_records
+from fusionkit.training.stamped import no_empty_folder, stamped_folder
 
 FACTS = "comparison.json"
 CELLS = "cells"
+LOCK = ".lock"
 MATCHED = "parameters"
 
 
@@ -156,10 +162,24 @@ def compare(
     if asked.tune is not None and not all(len(fold.validation) for split in checked for fold in split.folds):
         raise ConfigError("--tune must have validation records in every fold; give data.split.validation")
     folder = _take_up(wanted[0], asked) if resume else _begin(wanted[0], asked)
-    blocks = tuple(
-        _block(setting, split, folder, number, asked, executor, listener, heard)
-        for number, (setting, split) in enumerate(zip(wanted, checked, strict=True))
-    )
+    with _alone(folder):
+        return _carry_out(folder, list(zip(wanted, checked, strict=True)), asked, executor, resume, listener, heard)
+
+
+def _carry_out(
+    folder: Path,
+    wanted: Sequence[tuple[Setting, Split]],
+    asked: Asked,
+    executor: Executor,
+    resume: bool,
+    listener: Listener,
+    heard: Heard,
+) -> Experiment:
+    with no_empty_folder(folder, ours=not resume):
+        blocks = tuple(
+            _block(setting, split, folder, number, asked, executor, listener, heard)
+            for number, (setting, split) in enumerate(wanted)
+        )
     cells = {cell.key: cell for block in blocks for cell in block.cells.values()}
     trained = {key: found for key, cell in cells.items() if (found := read_ended(cell)) and not found.problem}
     ended = {key: one for key, one in trained.items() if cells[key].asked}
@@ -183,28 +203,37 @@ def _check(setting: Setting) -> Split:
 
 
 def _begin(setting: Setting, asked: Asked) -> Path:
-    parent = _parent(setting)
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    folder = next(one for n in range(100) if not (one := parent / (stamp if n == 0 else f"{stamp}-{n}")).exists())
+    folder = stamped_folder(_parent(setting))
     try:
-        folder.mkdir(parents=True)
         write_atomically(folder / FACTS, (json.dumps(asked.said(), indent=1) + "\n").encode())
     except OSError as error:
-        raise ConfigError(f"run.dir: must be a folder to write to, but {parent}: {error.strerror}") from None
+        raise ConfigError(f"run.dir: must be a folder to write to, but {folder}: {error.strerror}") from None
     return folder
 
 
 def _take_up(setting: Setting, asked: Asked) -> Path:
-    found = sorted(_parent(setting).glob(f"*/{FACTS}"))
+    """The newest comparison of these words."""
+    found = sorted(_parent(setting).glob(f"*/{FACTS}"), reverse=True)
     if not found:
         raise ConfigError(f"--resume needs an earlier comparison, but {_parent(setting)} has none")
+    for path in found:
+        try:
+            said = json.loads(path.read_text())
+        except ValueError as error:
+            raise DataError(f"{path}: must be whole to be resumed, but {error}") from None
+        if {name: said.get(name) for name in asked.said()} == asked.said():
+            return path.parent
+    raise ConfigError(f"--resume needs the words that began the comparison, but {found[0]} has others")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a comparison's folder; whoever holds it and is killed holds it no more."""
     try:
-        said = json.loads(found[-1].read_text())
-    except ValueError as error:
-        raise DataError(f"{found[-1]}: must be whole to be resumed, but {error}") from None
-    if {name: said.get(name) for name in asked.said()} != asked.said():
-        raise ConfigError(f"--resume needs the words that began the comparison, but {found[-1]} has others")
-    return found[-1].parent
+        with FileLock(folder / LOCK, timeout=0):
+            yield
+    except Timeout:
+        raise ConfigError(f"a comparison must be trained by one process at a time, but {folder} has another") from None
 
 
 def _parent(setting: Setting) -> Path:
@@ -234,10 +263,10 @@ def _block(
             smoothed = smoothed_together(recipe, studies[label])
             notes += check_straddling(split, studies[label], recipe.data.allow_leakage, smoothed)
     kept = folder / (f"split-{number}.json" if setting.label else "split.json")
-    if kept.exists():
-        split = Split.load(kept, study.records)
-    else:
+    if not kept.exists():
         split.save(kept)
+    elif Split.load(kept, study.records).digest != split.digest:
+        raise DataError(f"{kept}: a comparison must keep its split to be resumed, but the recipe now gives another")
 
     def make(strategy: Strategy, recipe: Recipe, fold: int, seed: int, faults: Faults | None) -> Cell:
         study, home = studies[strategy.label].digest, folder / CELLS

@@ -47,7 +47,8 @@ class Scores:
         folds: ``(strategy, seed, fold)``.
         by_subject: ``(strategy, seed, subject)``.
         test_share: share of the records that a fold tests, in the mean.
-        chosen: the sensor that validation chose, by seed and fold.
+        chosen: the sensor that validation chose, by seed and fold; empty where a sensor has no validation score, for
+            the best of the others need not be the best.
         within: whether there are more groups than subjects: those of one subject are not independent.
     """
 
@@ -115,20 +116,20 @@ def _score(block: Block, name: str, task: Task, target: Array, found: Found, see
     if sensors:
         answers[BEST_SINGLE] = {}
         for seed in range(seeds):
-            best = [
-                choose_best_single(
-                    {
-                        label: _value(
-                            metric, _part(task, name, found[label][seed][fold], "validation", validation[fold]), target
-                        )
-                        for label in sensors
-                    },
-                    metric.better,
-                )
-                for fold in range(count)
-            ]
+            best = []
+            for fold in range(count):
+                validated = {
+                    label: _value(
+                        metric, _part(task, name, found[label][seed][fold], "validation", validation[fold]), target
+                    )
+                    for label in sensors
+                }
+                unknown = any(np.isnan(value) for value in validated.values())
+                best.append("" if unknown else choose_best_single(validated, metric.better))
             chosen.append(tuple(best))
-            answers[BEST_SINGLE][seed] = [answers[label][seed][fold] for fold, label in enumerate(best)]
+            answers[BEST_SINGLE][seed] = [
+                answers[label][seed][fold] if label else None for fold, label in enumerate(best)
+            ]
     baseline = "majority" if task.outcome == "probabilities" else "mean"
     answers[baseline] = {
         seed: [_prior(task, name, [of[seed][k] for of in found.values()], test[k]) for k in range(count)]

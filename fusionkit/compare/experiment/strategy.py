@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from fusionkit.compare.cells.key import uncompared
 from fusionkit.core.errors import ConfigError
 from fusionkit.fusion.graph import parse_graph
 from fusionkit.recipe.load import load_recipe
@@ -156,7 +157,12 @@ def _check(strategies: Sequence[Strategy]) -> None:
                     f"strategies must have the same {section} to be compared, but those of {strategy.label!r} and "
                     f"{first.label!r} differ"
                 )
-        said = dump_flow({**strategy.recipe.resolved(), "name": ""})
+        if strategy.recipe.seed != first.recipe.seed:
+            raise ConfigError(
+                f"strategies must have the same seed to be paired, but those of {strategy.label!r} and {first.label!r} are "
+                f"{strategy.recipe.seed} and {first.recipe.seed}; --seeds says how many are trained from it on"
+            )
+        said = _compared(strategy.recipe)
         if said in seen:
             raise ConfigError(f"strategies must differ, but {strategy.label!r} and {seen[said]!r} are the same recipe")
         seen[said] = strategy.label
@@ -196,4 +202,5 @@ def _late_mean(recipe: Recipe) -> Recipe:
 
 
 def _compared(recipe: Recipe) -> str:
-    return dump_flow({**recipe.resolved(), "name": ""})
+    """What tells strategies apart: all that a result depends on."""
+    return dump_flow(uncompared(recipe))

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +120,15 @@ def test_refusals_and_leaving(tmp_path, monkeypatch):
         with pytest.raises(ConfigError, match="has other code"):
             list(DaskExecutor(address).run(wanted))
         monkeypatch.undo()
+        monkeypatch.setattr(module, "plugin_digest", lambda names: f"other {names}")
+        plugged = [replace(wanted[0], recipe=wanted[0].recipe.replace("plugins: []", "plugins: [json]"))]
+        with pytest.raises(ConfigError, match="has other code or libraries: json"):
+            list(DaskExecutor(address).run(plugged))
+        monkeypatch.undo()
+        monkeypatch.setattr(module, "_automatic", lambda: "mps")
+        with pytest.raises(ConfigError, match=r"takes (cpu|cuda) for train.device=auto, which is mps here; name one"):
+            list(DaskExecutor(address).run(wanted))
+        monkeypatch.undo()
         cuda = [Cell("0", "c", wanted[0].recipe.replace("device: auto", "device: cuda"), 0, 0, wanted[0].folder)]
         with pytest.raises(ConfigError, match="'c' trains on CUDA and none has --resources GPU=1"):
             list(DaskExecutor(address).run(cuda))
@@ -148,6 +159,16 @@ def test_a_cell_on_cuda_goes_to_a_worker_that_offers_a_gpu(tmp_path):
         found = {one.key: one for one in DaskExecutor(address).run([plain, cuda]) if one is not None}
     assert found["0"].problem == ""
     assert found["1"].problem == "" or "'cuda' is not usable" in found["1"].problem  # it got there
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["tcp://", "tcp://a", "tcp://a:b", "tcp://a:99999", "tcp://a:0", "http://a:1", "inproc://a/1/1", "tcp://a b:1",
+     "tcp://[::1:8786", "tcp://user@/x:1", "tcp://a:1/x"],
+)  # fmt: skip
+def test_what_is_no_address_is_refused_before_anything_is_asked(address):
+    with pytest.raises(ConfigError, match=re.escape(f"but got {address!r}")):
+        DaskExecutor(address)
 
 
 def test_no_scheduler_is_one_line(monkeypatch):

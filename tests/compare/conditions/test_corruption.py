@@ -31,7 +31,7 @@ NONE = Faults(noise=(), channels=(), bursts=(), offset=(), drift=())
 
 def ask(folder: Path, *changes: str):
     recipe = load_recipe("quickstart", [*SMALL, f"run.dir={folder}", f"data.cache={folder}/cache", *changes])
-    cell = make_cell("one", recipe, 0, 0, study="a", split="b", cells=folder / "cells")
+    cell = make_cell("one", recipe, 0, 0, study="", split="", cells=folder / "cells")
     ended = run_cell(cell)
     assert ended.problem == ""
     return ask_again(open_run(ended), 0)

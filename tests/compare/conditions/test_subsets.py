@@ -25,7 +25,7 @@ ONE = Faults(noise=(1.0,), channels=(), bursts=(), offset=(), drift=())
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cell")
     recipe = load_recipe("quickstart", [*SMALL, f"run.dir={folder}"])
-    cell = make_cell("one", recipe, 0, 0, study="a", split="b", cells=folder / "cells", faults=ONE)
+    cell = make_cell("one", recipe, 0, 0, study="", split="", cells=folder / "cells", faults=ONE)
     return cell, run_cell(cell)
 
 
@@ -102,7 +102,7 @@ def test_other_faults_or_other_code_are_asked_anew(trained, monkeypatch):
 def test_faults_change_no_key(trained):
     cell, _ = trained
     recipe = load_recipe("quickstart", [*SMALL, f"run.dir={Path(cell.folder).parents[1]}"])
-    plain = make_cell("one", recipe, 0, 0, study="a", split="b", cells=Path(cell.folder).parent)
+    plain = make_cell("one", recipe, 0, 0, study="", split="", cells=Path(cell.folder).parent)
     assert plain.key == cell.key
 
 
@@ -117,7 +117,7 @@ def test_other_data_are_refused(trained, monkeypatch):
 
 def test_one_sensor_has_two_subsets(tmp_path):
     recipe = load_recipe("quickstart", [*SMALL, "modalities=audio", f"run.dir={tmp_path}"])
-    cell = make_cell("one", recipe, 0, 0, study="a", split="b", cells=tmp_path / "cells")
+    cell = make_cell("one", recipe, 0, 0, study="", split="", cells=tmp_path / "cells")
     asked = ask_again(open_run(run_cell(cell)), 0)
     assert answer_subsets(asked).conditions == [[], ["audio"]]
     assert read_subsets(Path(cell.folder)) is None  # nobody asked

@@ -95,7 +95,10 @@ def test_a_failed_cell_is_nan_and_the_others_keep_their_scores(experiment):
     assert np.isnan(one.folds[lost, 0, 1]) and np.isnan(one.pooled[lost, 0]) and np.isnan(one.by_subject[lost]).all()
     others = [i for i, name in enumerate(NAMES) if name not in ("eeg alone", "best single")]
     np.testing.assert_array_equal(one.by_subject[others], whole.by_subject[others])
-    assert one.chosen[0][1] == "text alone"
+    assert one.chosen[0][1] == "" and one.chosen[0][0] == whole.chosen[0][0]
+    best = NAMES.index("best single")  # not the best of what is left: that would be easier to beat
+    assert np.isnan(one.folds[best, 0, 1]) and np.isnan(one.pooled[best, 0])
+    assert one.folds[best, 0, 0] == whole.folds[best, 0, 0]
     every = {key: Ended(key, "", "no memory", 0.0) for key in experiment.ended}
     assert scores(block, replace(experiment, ended=every)) == []
 

@@ -61,3 +61,17 @@ def test_strategies_of_other_tasks_or_equal_ones_are_refused(tmp_path):
         settings(["quickstart"], TINY, ["tasks.target.kind=classification,regression"])
     with pytest.raises(ConfigError, match="every key once"):
         settings(["quickstart"], TINY, ["train.lr=1,2", "train.lr=3,4"])
+
+
+def test_strategies_that_differ_in_nothing_that_changes_a_result_are_one(tmp_path):
+    with pytest.raises(ConfigError, match="same recipe"):
+        settings(["quickstart"], TINY, ["expect={target: {accuracy: 0.5}},{target: {accuracy: 0.6}}"])
+    with pytest.raises(ConfigError, match="same recipe"):
+        settings(["quickstart"], TINY, [f"run.dir={tmp_path}/a,{tmp_path}/b"])
+
+
+def test_strategies_of_other_seeds_are_refused_for_their_trainings_would_overlap():
+    with pytest.raises(
+        ConfigError, match=r"must have the same seed to be paired, but those of '1' and '0' are 1 and 0"
+    ):
+        settings(["quickstart"], [*TINY, "data.split.seed=0"], ["seed=0,1"])
