@@ -1,9 +1,8 @@
-"""From a trained run to one file: the graph, its manifest, what sensors learned, and reference answers."""
+"""From a trained model to one file: graphs, a manifest, what sensors learned, and reference answers."""
 
 import hashlib
 import importlib.metadata
 import io
-import itertools
 import json
 import zipfile
 from collections.abc import Mapping
@@ -18,10 +17,13 @@ import fusionkit
 from fusionkit.core.levels import Batch, Window
 from fusionkit.core.recording import describe_stored
 from fusionkit.data.alignment import describe_alignment
+from fusionkit.export.features import compare_features, feature_graphs
 from fusionkit.export.graph import Deployed, ExportError, SensorInput, export_onnx, flatten, input_names
+from fusionkit.export.parity import Parity, compare
 from fusionkit.recipe.build import needs_features
 from fusionkit.recipe.write import dump_recipe
 from fusionkit.runtime import Bundle, Session
+from fusionkit.runtime.filters import Chain
 from fusionkit.runtime.manifest import FORMAT, VERSION, read_manifest
 from fusionkit.training.checkpoint import write_atomically
 from fusionkit.training.trained import Trained
@@ -30,11 +32,34 @@ LAYOUTS = {1: "time", 2: "channel, time", 3: "3, height, width"}
 
 
 @dataclass(frozen=True)
-class Parity:
-    """How far the bundle's answers are from torch's, at worst, over batches and subsets of sensors."""
+class Draft:
+    """A bundle that is not written yet.
 
-    largest: float
-    cases: int
+    Attributes:
+        path: where it goes.
+        manifest: what it will say, as plain data.
+        files: all others by name.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    files: dict[str, bytes]
+
+    def session(self) -> Session:
+        """What it answers."""
+        return Session(Bundle(self.path, read_manifest(self.manifest), self.files))
+
+    def write(self) -> None:
+        """Put it under its name, whole or not at all."""
+        hashes = {name: hashlib.sha256(content).hexdigest() for name, content in self.files.items()}
+        manifest = {**self.manifest, "sha256": hashes}
+        read_manifest(manifest)
+        files = {**self.files, "manifest.json": (json.dumps(manifest, indent=1, allow_nan=False) + "\n").encode()}
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in sorted(files):
+                archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), files[name], zipfile.ZIP_DEFLATED)
+        write_atomically(self.path, content.getvalue())
 
 
 def sensor_inputs(trained: Trained, batch: Batch) -> dict[str, SensorInput]:
@@ -54,13 +79,13 @@ def sensor_inputs(trained: Trained, batch: Batch) -> dict[str, SensorInput]:
     return described
 
 
-def write_bundle(trained: Trained, windows: Batch, path: Path, *, opset: int, tolerance: float) -> Parity:
-    """Export, compare with torch, and write only if they agree.
+def draft_bundle(trained: Trained, windows: Batch, path: Path, *, opset: int, tolerance: float) -> tuple[Draft, Parity]:
+    """Export and compare with torch.
 
     Args:
         trained: the model.
         windows: some records' windows with their statistics, to compare on.
-        path: where the bundle goes.
+        path: where the bundle will go.
         opset: version of the ONNX operators.
         tolerance: largest difference allowed between any two answers (relative to 1 or the answer, if larger).
 
@@ -70,114 +95,30 @@ def write_bundle(trained: Trained, windows: Batch, path: Path, *, opset: int, to
     sensors = sensor_inputs(trained, windows)
     deployed = Deployed(trained.model.cpu().eval(), sensors, trained.tasks).eval()
     inputs = {name: _with_statistics(windows.inputs[name], sensors[name]) for name in sensors}
+    longer = {name: _longer(window, sensors[name]) for name, window in inputs.items()}
+    features = feature_graphs(trained, sensors, longer, opset)
     try:
-        longer = {name: _longer(window, sensors[name]) for name, window in inputs.items()}
         graph = export_onnx(deployed, [tensor[:2].clone() for tensor in flatten(longer, sensors)], opset)
     except ExportError:
         sensors = {name: _fixed(sensor, inputs[name]) for name, sensor in sensors.items()}
         deployed = Deployed(trained.model, sensors, trained.tasks).eval()
         graph = export_onnx(deployed, [tensor[:2].clone() for tensor in flatten(inputs, sensors)], opset)
     files = {"model.onnx": graph, "recipe.yaml": dump_recipe(trained.recipe).encode()}
+    files |= {f"features/{name}.onnx": content for name, content in features.items()}
     for name, modality in trained.modalities.items():
         files.update({f"files/{name}/{file}": content for file, content in modality.files().items()})
-    manifest = _manifest(trained, sensors, opset)
-    session = Session(Bundle(path, read_manifest(manifest), files))
+    draft = Draft(path, _manifest(trained, sensors, inputs, opset), files)
+    session = draft.session()
     parity = compare(deployed, session, inputs, tolerance)
-    files["reference.npz"] = _reference(session, inputs, sensors)
-    manifest["sha256"] = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    files["manifest.json"] = (json.dumps(manifest, indent=1) + "\n").encode()
-    _write(path, files)
-    return parity
+    parity = Parity((*parity.rows, *compare_features(trained, features, inputs, tolerance)))
+    return draft, parity
 
 
-def compare(deployed: Deployed, session: Session, inputs: Mapping[str, Window], tolerance: float) -> Parity:
-    """Answers of torch and of the bundle, for batch 1 and N and for every non-empty subset of sensors.
-
-    Raises:
-        ExportError: they differ by more than ``tolerance``.
-    """
-    names, largest, cases = list(inputs), 0.0, 0
-    subsets = [c for size in range(1, len(names) + 1) for c in itertools.combinations(names, size)]
-    if len(subsets) > 64:  # above six sensors: all alone, all but one, all
-        subsets = [c for c in subsets if len(c) in (1, len(names) - 1, len(names))]
-    for batch in (1, len(next(iter(inputs.values())).present)):
-        for subset in subsets:
-            given = {n: _first(inputs[n], batch, here=n in subset) for n in names}
-            with torch.no_grad():
-                wanted = deployed(*flatten(given, deployed.sensors))
-            got = session.predict(
-                {n: w.values.numpy() for n, w in given.items()},
-                lengths={n: w.length.numpy() for n, w in given.items()},
-                present={n: w.present.numpy() for n, w in given.items()},
-                statistics={
-                    n: (w.shift.numpy(), w.scale.numpy())
-                    for n, w in given.items()
-                    if w.shift is not None and w.scale is not None
-                },
-            )
-            for task, tensor in zip(deployed.tasks, wanted, strict=True):
-                true = tensor.double().numpy()
-                far = float(np.max(np.abs(got[task] - true) / np.maximum(1, np.abs(true)), initial=0))
-                largest, cases = max(largest, far), cases + 1
-                if not far <= tolerance:
-                    raise ExportError(
-                        f"{task}: the bundle must answer as torch does to {tolerance:g}, but differs by {far:.3g} "
-                        f"(batch {batch}, sensors {', '.join(subset)})"
-                    )
-    return Parity(largest, cases)
-
-
-def _manifest(trained: Trained, sensors: Mapping[str, SensorInput], opset: int) -> dict[str, Any]:
-    described = {}
-    for name, sensor in sensors.items():
-        stored, kind = trained.stored[name], trained.recipe.modalities[name].kind
-        described[name] = {
-            "kind": kind,
-            "layout": "token" if trained.modalities[name].fitted else _layout(sensor),
-            "shape": list(sensor.shape),
-            "dtype": str(sensor.dtype).removeprefix("torch."),
-            "longest": stored.longest,
-            "sample_rate": stored.sample_rate,
-            "channels": list(stored.channels),
-            "unit": stored.unit,
-            "align": describe_alignment(trained.recipe.modalities[name].align, stored),
-            "normalise": trained.recipe.modalities[name].normalise.model_dump(mode="json"),
-            "statistics": None if sensor.statistics is None else list(sensor.statistics),
-            "chain": trained.modalities[name].chain(stored),
-            "stored": describe_stored(stored),
-            "lacks": trained.modalities[name].front_end(stored).lacks,
-        }
-    tasks = {
-        name: {
-            "kind": trained.recipe.tasks[name].kind,
-            "classes": list(task.classes),
-            "outcome": task.outcome,
-            "state": task.state(),
-        }
-        for name, task in trained.tasks.items()
-    }
-    versions = {package: importlib.metadata.version(package) for package in ("torch", "onnx", "onnxruntime", "numpy")}
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "name": trained.recipe.name,
-        "sensors": described,
-        "tasks": tasks,
-        "inputs": input_names(sensors),
-        "opset": opset,
-        "versions": {"fusionkit": fusionkit.__version__, **versions},
-    }
-
-
-def _layout(sensor: SensorInput) -> str:
-    return "channel, band, time" if sensor.timed and len(sensor.shape) == 3 else LAYOUTS[len(sensor.shape)]
-
-
-def _reference(session: Session, inputs: Mapping[str, Window], sensors: Mapping[str, SensorInput]) -> bytes:
-    """Made-up inputs (nobody's signals) and their answers, so that a receiver can check the bundle."""
-    generator = np.random.default_rng(0)
+def add_reference(draft: Draft, windows: Mapping[str, Any]) -> None:
+    """Put made-up inputs (nobody's signals) and their answers in, so that a receiver can check the bundle."""
+    session, generator = draft.session(), np.random.default_rng(0)
     arrays: dict[str, Any] = {}
-    for name, window in inputs.items():
+    for name, window in windows.items():
         values = window.values[:2].numpy()
         if values.dtype.kind == "f":
             spread = float(np.std(values)) or 1.0
@@ -186,15 +127,83 @@ def _reference(session: Session, inputs: Mapping[str, Window], sensors: Mapping[
             values = np.ones_like(values)
         arrays[name] = values
     identity = {
-        name: (np.zeros((2, *s.statistics), np.float32), np.ones((2, *s.statistics), np.float32))
-        for name, s in sensors.items()
-        if s.statistics
+        name: (np.zeros((2, *sensor.statistics), np.float32), np.ones((2, *sensor.statistics), np.float32))
+        for name, sensor in session.sensors.items()
+        if sensor.statistics
     }
     answers = session.predict(arrays, statistics=identity)
     buffer = io.BytesIO()
     named = {f"input_{k}": v for k, v in arrays.items()} | {f"output_{k}": v for k, v in answers.items()}
     np.savez_compressed(buffer, allow_pickle=False, **named)
-    return buffer.getvalue()
+    draft.files["reference.npz"] = buffer.getvalue()
+
+
+def _manifest(
+    trained: Trained, sensors: Mapping[str, SensorInput], windows: Mapping[str, Window], opset: int
+) -> dict[str, Any]:
+    recipe = trained.recipe
+    described = {name: _sensor(trained, name, sensor, windows[name]) for name, sensor in sensors.items()}
+    tasks = {
+        name: {
+            "kind": recipe.tasks[name].kind,
+            "classes": list(task.classes),
+            "outcome": task.outcome,
+            "state": task.state(),
+        }
+        for name, task in trained.tasks.items()
+    }
+    seconds = max((s for name in sensors if (s := trained.stored[name].seconds) is not None), default=None)
+    if seconds is None and recipe.export.step is not None:
+        raise ExportError(f"export.step={recipe.export.step:g}: a sensor must have time to be streamed, but none has")
+    versions = {package: importlib.metadata.version(package) for package in ("torch", "onnx", "onnxruntime", "numpy")}
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": recipe.name,
+        "sensors": described,
+        "tasks": tasks,
+        "inputs": input_names(sensors),
+        "opset": opset,
+        "versions": {"fusionkit": fusionkit.__version__, **versions},
+        "window": {"seconds": seconds, "step": recipe.export.step or seconds},
+        "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
+    }
+
+
+def _sensor(trained: Trained, name: str, sensor: SensorInput, window: Window) -> dict[str, Any]:
+    stored, entry, modality = trained.stored[name], trained.recipe.modalities[name], trained.modalities[name]
+    chain = modality.chain(stored)
+    front_end = trained.model.front_end(name) if name in needs_features(trained.recipe) else None
+    limits = modality.limits
+    if front_end is not None and front_end.vocabulary:
+        limits = (0, front_end.vocabulary - 1)
+    stream = None
+    if chain is not None:
+        rate = None if stored.sample_rate is None else float(stored.sample_rate / Chain(chain).ratio)
+        stream = {"sample_rate": rate, "channels": list(stored.channels), "unit": stored.unit}
+    return {
+        "kind": entry.kind,
+        "layout": "token" if modality.fitted else _layout(sensor),
+        "shape": list(sensor.shape),
+        "dtype": str(sensor.dtype).removeprefix("torch."),
+        "longest": stored.longest,
+        "sample_rate": stored.sample_rate,
+        "channels": list(stored.channels),
+        "unit": stored.unit,
+        "align": describe_alignment(entry.align, stored),
+        "normalise": entry.normalise.model_dump(mode="json"),
+        "statistics": None if sensor.statistics is None else list(sensor.statistics),
+        "chain": chain,
+        "stored": describe_stored(stored),
+        "window": {"samples": window.values.shape[-1] if sensor.timed else 1, "seconds": stored.seconds},
+        "stream": stream,
+        "limits": None if limits is None else list(limits),
+        "lacks": front_end is not None and front_end.lacks,
+    }
+
+
+def _layout(sensor: SensorInput) -> str:
+    return "channel, band, time" if sensor.timed and len(sensor.shape) == 3 else LAYOUTS[len(sensor.shape)]
 
 
 def _with_statistics(level: Any, sensor: SensorInput) -> Window:
@@ -214,17 +223,3 @@ def _longer(window: Window, sensor: SensorInput) -> Window:
 
 def _fixed(sensor: SensorInput, window: Window) -> SensorInput:
     return SensorInput(tuple(window.values.shape[1:]), sensor.dtype, sensor.timed, sensor.statistics)
-
-
-def _first(window: Window, batch: int, *, here: bool) -> Window:
-    parts = [None if part is None else part[:batch] for part in window]
-    cut = Window(*parts)  # type: ignore[arg-type]
-    return cut if here else cut._replace(present=torch.zeros_like(cut.present))
-
-
-def _write(path: Path, files: Mapping[str, bytes]) -> None:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in sorted(files):
-            archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), files[name], zipfile.ZIP_DEFLATED)
-    write_atomically(path, content.getvalue())

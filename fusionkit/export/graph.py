@@ -2,10 +2,11 @@
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +14,8 @@ from fusionkit.core.errors import FusionkitError
 from fusionkit.core.levels import Window
 from fusionkit.fusion.model import FusionModel
 from fusionkit.heads.task import Task
+
+BATCH = torch.export.Dim("batch")
 
 
 class ExportError(FusionkitError, RuntimeError):
@@ -95,13 +98,42 @@ def export_onnx(deployed: Deployed, example: list[Tensor], opset: int) -> bytes:
     Raises:
         ExportError: torch cannot export it.
     """
-    batch = torch.export.Dim("batch")
     shapes: list[dict[int, Any]] = []
     for name, sensor in deployed.sensors.items():
-        free = {axis + 1: torch.export.Dim.DYNAMIC for axis, size in enumerate(sensor.shape) if size is None}
         others = len([n for n in input_names({name: sensor}) if n != name])
-        shapes += [{0: batch, **free}, *({0: batch} for _ in range(others))]
-    deployed.eval()
+        shapes += [free_axes(sensor), *({0: BATCH} for _ in range(others))]
+    inputs, outputs = input_names(deployed.sensors), list(deployed.tasks)
+    return to_onnx(deployed, example, inputs=inputs, outputs=outputs, shapes={"flat": tuple(shapes)}, opset=opset)
+
+
+def free_axes(sensor: SensorInput) -> dict[int, Any]:
+    """Which axes of a sensor's batched windows may vary: the batch, and time where its shape says None."""
+    return {0: BATCH} | {k + 1: torch.export.Dim.DYNAMIC for k, size in enumerate(sensor.shape) if size is None}
+
+
+def to_onnx(
+    module: nn.Module,
+    example: Sequence[Tensor],
+    *,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    shapes: Mapping[str, Any],
+    opset: int,
+) -> bytes:
+    """A module as ONNX, of the standard's own operators alone.
+
+    Args:
+        module: in evaluation.
+        example: tensors that it is traced with.
+        inputs: their names.
+        outputs: names of what it answers.
+        shapes: by argument of ``forward``, which axes are free, as `torch.export` takes it.
+        opset: version of the operators.
+
+    Raises:
+        ExportError: torch cannot export it, or only with operators that are not of the standard.
+    """
+    module.eval()
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")  # speaks of torchvision, which we lack
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -109,11 +141,11 @@ def export_onnx(deployed: Deployed, example: list[Tensor], opset: int) -> bytes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter's own, of no use to the user
             program = torch.onnx.export(
-                deployed,
+                module,
                 tuple(example),
-                input_names=input_names(deployed.sensors),
-                output_names=list(deployed.tasks),
-                dynamic_shapes={"flat": tuple(shapes)},
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_shapes=dict(shapes),
                 opset_version=opset,
                 dynamo=True,
                 verbose=False,
@@ -126,5 +158,18 @@ def export_onnx(deployed: Deployed, example: list[Tensor], opset: int) -> bytes:
         logger.setLevel(level)
     assert program is not None
     model = program.model_proto
+    check_operators(model)
     del model.graph.value_info[:]  # shapes of the example, in the way of later tools
     return bytes(model.SerializeToString())
+
+
+def check_operators(model: onnx.ModelProto) -> None:
+    """Refuse what a plain ONNX Runtime does not know.
+
+    Raises:
+        ExportError: an operator is of another domain than the standard's, or the graph brings functions of its own.
+    """
+    foreign = {node.domain for node in model.graph.node} | {entry.domain for entry in model.opset_import}
+    foreign = {domain for domain in foreign if domain not in ("", "ai.onnx")} | {f.name for f in model.functions}
+    if foreign:
+        raise ExportError(f"a graph must have the operators of ONNX alone, but got {', '.join(sorted(foreign))}")

@@ -1,6 +1,6 @@
 """Export a run: load a fold's model, take some of its records, write the bundle, measure it."""
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,27 +8,57 @@ from typing import Any
 import numpy as np
 import torch
 
-from fusionkit.core.levels import Window
+from fusionkit.core.levels import Batch, Window
+from fusionkit.core.modality import Array
 from fusionkit.data.loading import Loader
-from fusionkit.export.bundle import Parity, write_bundle
+from fusionkit.data.study import Study
+from fusionkit.evaluation.multiplications import count_multiplications
+from fusionkit.export.bundle import Draft, add_reference, draft_bundle
+from fusionkit.export.calibration import calibrate_tasks, describe_calibration
 from fusionkit.export.graph import ExportError
+from fusionkit.export.int8 import Quantised, compare_scores, quantise
+from fusionkit.export.latency import Latency, measure_latency
+from fusionkit.export.parity import Parity, answer, first
+from fusionkit.heads.task import Task
+from fusionkit.recipe.sections import Recipe
 from fusionkit.recipe.streaming import refuse_bundles
 from fusionkit.runtime import Session
 from fusionkit.training.arm import FUSED
-from fusionkit.training.fold import load_result
+from fusionkit.training.fold import FoldResult, load_result
 from fusionkit.training.material import Material, open_study
 from fusionkit.training.run import Run
-from fusionkit.training.trained import load_trained
+from fusionkit.training.trained import Trained, load_trained
+
+COMPARED = 8
+"""Test records that the bundle is compared with torch on."""
+
+Extend = Callable[[Draft, Trained, dict[str, Window]], None]
+"""Adds to a bundle before it is measured and written."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export made."""
+    """What an export made.
+
+    Attributes:
+        path: of the bundle.
+        size: bytes of it.
+        parity: how far it is from torch, as float32.
+        latency: of one window.
+        macs: multiplications with addition of one window.
+        parameters: numbers of the model.
+        calibrated: temperature of every task that the run's calibration groups could mend.
+        quantised: what eight bits did, where they were asked for.
+    """
 
     path: Path
     size: int
     parity: Parity
-    latency_ms: tuple[float, float]
+    latency: Latency
+    macs: int
+    parameters: int
+    calibrated: dict[str, float]
+    quantised: Quantised | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -37,55 +67,178 @@ class Exported:
             "bytes": self.size,
             "parity": self.parity.largest,
             "cases": self.parity.cases,
-            "p50_ms": self.latency_ms[0],
-            "p99_ms": self.latency_ms[1],
+            "outputs": self.parity.as_dict(),
+            "p50_ms": self.latency.p50,
+            "p99_ms": self.latency.p99,
+            "macs": self.macs,
+            "parameters": self.parameters,
+            "temperatures": self.calibrated,
+            "quantised": None if self.quantised is None else self.quantised.as_dict(),
         }
 
     def say(self) -> str:
         """A line for people."""
-        p50, p99 = self.latency_ms
+        tempered = ", ".join(f"{task} {t:.2f}" for task, t in self.calibrated.items())
         return (
-            f"bundle {self.path}: {self.size / 1e6:.2f} MB, differs from torch by at most {self.parity.largest:.1e} "
-            f"in {self.parity.cases} cases, one window p50 {p50:.2f} ms, p99 {p99:.2f} ms"
+            f"bundle {self.path}: {self.size / 1e6:.2f} MB, {self.parameters:,} parameters, {self.macs:,} multiplications; "
+            f"differs from torch by at most {self.parity.largest:.1e} in {self.parity.cases} cases; "
+            f"one window p50 {self.latency.p50:.2f} ms, p99 {self.latency.p99:.2f} ms"
+            + (f"; temperature: {tempered}" if tempered else "")
         )
 
 
-def export_run(run: Run, path: Path, *, fold: int | None = None, opset: int | None = None) -> Exported:
+@dataclass(frozen=True)
+class Held:
+    """A fold's model with its study, for asking it about records.
+
+    Attributes:
+        trained: the model.
+        study: what it was trained on.
+        loader: windows of all records with their statistics.
+        result: of the fold.
+        targets: of all records, by task.
+    """
+
+    trained: Trained
+    study: Study
+    loader: Loader
+    result: FoldResult
+    targets: dict[str, Array]
+
+    def windows(self, rows: Array) -> Batch:
+        """Of some records."""
+        return self.loader.batch(torch.from_numpy(np.asarray(rows)))
+
+    def sample(self) -> Batch:
+        """Some test records, those first that have all sensors."""
+        rows = self.result.rows["test"]
+        there = np.sum([self.study.sensors[n].present[rows] for n in self.trained.recipe.graph.modalities], axis=0)
+        rows = rows[np.argsort(-there, kind="stable")][:COMPARED]
+        return self.windows(np.resize(rows, max(2, len(rows))))
+
+
+def export_run(
+    run: Run,
+    path: Path,
+    *,
+    fold: int | None = None,
+    opset: int | None = None,
+    int8: bool = False,
+    extend: Extend | None = None,
+) -> Exported:
     """Write the bundle of a fold (the first that is trained, if none is named).
+
+    Args:
+        run: finished, at least that fold.
+        path: where the bundle goes.
+        fold: whose model.
+        opset: version of the ONNX operators; by default the recipe's.
+        int8: whether weights become whole numbers of eight bits, and what that costs is measured.
+        extend: adds to the bundle, such as the graph of one step.
 
     Raises:
         ExportError: the recipe or the model forbids it, or the bundle answers otherwise than torch.
         DataError: the run is not finished.
     """
+    held = open_fold(run, fold)
+    return finish(held, path, opset=opset, int8=int8, extend=extend)
+
+
+def open_fold(run: Run, fold: int | None) -> Held:
+    """Load what a bundle is made of.
+
+    Raises:
+        ExportError: the recipe forbids bundles.
+        DataError: the run is not finished.
+    """
     number = fold if fold is not None else (run.folds() or [0])[0]
     trained = load_trained(run, number)
     recipe = trained.recipe
-    reason = refuse_bundles(recipe)
-    if reason is not None:
-        raise ExportError(f"no bundle can be made of this run: {reason}")
+    refuse(recipe)
     study = open_study(recipe)
     material = Material(recipe, study, torch.device("cpu"))
     inputs = {name: material.windows(name, trained.modalities[name]) for name in recipe.graph.modalities}
     loader = Loader(study, inputs, {}, torch.device("cpu"), False)
-    rows = load_result(run.arm_folder(number, FUSED)).rows["test"][:8]
-    batch = loader.batch(torch.from_numpy(np.resize(rows, max(2, len(rows)))))
-    parity = write_bundle(trained, batch, path, opset=opset or recipe.export.opset, tolerance=recipe.export.tolerance)
-    windows = {name: window for name, window in batch.inputs.items() if isinstance(window, Window)}
-    return Exported(path, path.stat().st_size, parity, _latency(Session.load(path), windows))
+    targets = {n: t.encode(study.records.known(recipe.tasks[n].column), n) for n, t in trained.tasks.items()}
+    return Held(trained, study, loader, load_result(run.arm_folder(number, FUSED)), targets)
 
 
-def _latency(session: Session, windows: dict[str, Window], repeats: int = 100) -> tuple[float, float]:
-    """Median and 99th percentile of one window's prediction in milliseconds, one thread."""
-    values = {name: window.values[:1].numpy() for name, window in windows.items()}
-    statistics = {
-        name: (np.zeros((1, *shape), np.float32), np.ones((1, *shape), np.float32))
-        for name, sensor in session.sensors.items()
-        if (shape := sensor.statistics)
-    }
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        session.predict(values, statistics=statistics)
-        times.append(time.perf_counter() - began)
-    p50, p99 = np.percentile(times[5:], [50, 99])
-    return float(p50) * 1e3, float(p99) * 1e3
+def refuse(recipe: Recipe) -> None:
+    """Refuse a recipe that no bundle can follow.
+
+    Raises:
+        ExportError: it smooths over more than a window.
+    """
+    reason = refuse_bundles(recipe)
+    if reason is not None:
+        raise ExportError(f"no bundle can be made of this run: {reason}")
+
+
+def finish(
+    held: Held, path: Path, *, opset: int | None = None, int8: bool = False, extend: Extend | None = None
+) -> Exported:
+    """Make, measure and write the bundle of a fold; see `export_run`."""
+    trained, export = held.trained, held.trained.recipe.export
+    batch = held.sample()
+    draft, parity = draft_bundle(
+        trained, batch, path, opset=export.opset if opset is None else opset, tolerance=export.tolerance
+    )
+    fitted = calibrate_tasks(trained.tasks, held.result, held.targets)
+    for task, one in fitted.items():
+        draft.manifest["tasks"][task] |= describe_calibration(one)
+    windows = {name: w for name, w in batch.inputs.items() if isinstance(w, Window)}
+    quantised = _quantise(held, draft, windows) if int8 else None
+    if extend is not None:
+        extend(draft, trained, windows)
+    single = {name: first(window, 1, here=True) for name, window in windows.items()}
+    macs = count_multiplications(trained.model, {n: w._replace(present=w.present | True) for n, w in single.items()})
+    add_reference(draft, windows)
+    latency = measure_latency(draft.session(), windows)
+    draft.manifest.update({"macs": macs, "latency_ms": latency.as_dict()})
+    draft.write()
+    return Exported(
+        path=path,
+        size=path.stat().st_size,
+        parity=parity,
+        latency=latency,
+        macs=macs,
+        parameters=draft.manifest["parameters"],
+        calibrated={task: one.temperature for task, one in fitted.items()},
+        quantised=quantised,
+    )
+
+
+def _quantise(held: Held, draft: Draft, windows: dict[str, Window]) -> Quantised:
+    """Put the graph of eight bits in the place of the other, and ask both about the fold's test records."""
+    rows = held.result.rows["test"]
+    plain = draft.session()
+    graph, operators = quantise(draft.files["model.onnx"])
+    sizes = len(draft.files["model.onnx"]), len(graph)
+    draft.files["model.onnx"] = graph
+    small = draft.session()
+    found = compare_scores(
+        held.trained.tasks,
+        ask_session(plain, held, rows),
+        ask_session(small, held, rows),
+        {task: target[rows] for task, target in held.targets.items()},
+        held.study.records.group("subject")[rows],
+    )
+    times = measure_latency(plain, windows), measure_latency(small, windows)
+    made = Quantised(operators, len(rows), found, sizes, times)
+    draft.manifest["quantised"] = made.as_dict()
+    return made
+
+
+def ask_session(session: Session, held: Held, rows: Array, size: int = 64) -> dict[str, Array]:
+    """Predictions of a bundle for records of a run, as metrics want them."""
+    parts: dict[str, list[Array]] = {name: [] for name in held.trained.tasks}
+    for chunk in np.array_split(rows, max(1, -(-len(rows) // size))):
+        windows = {name: w for name, w in held.windows(chunk).inputs.items() if isinstance(w, Window)}
+        for name, values in answer(session, windows).items():
+            parts[name].append(as_prediction(held.trained.tasks[name], values.astype(np.float64)))
+    return {name: np.concatenate(part) for name, part in parts.items()}
+
+
+def as_prediction(task: Task, values: Array) -> Array:
+    """The bundle gives the yes of every label; metrics want (no, yes)."""
+    return np.stack([1 - values, values], -1) if task.kind == "multi_label" else values

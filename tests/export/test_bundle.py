@@ -12,8 +12,9 @@ import torch
 
 from fusionkit.data.loading import Loader, LoaderInput
 from fusionkit.evaluation.other_data import ask, open_trained, score_answers
-from fusionkit.export.bundle import compare, sensor_inputs
+from fusionkit.export.bundle import sensor_inputs
 from fusionkit.export.graph import Deployed, ExportError, flatten
+from fusionkit.export.parity import compare
 from fusionkit.runtime import Session
 from fusionkit.training.material import Material, open_study
 from fusionkit.training.trained import load_trained

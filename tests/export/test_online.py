@@ -14,8 +14,9 @@ from fusionkit.data.loading import Loader
 from fusionkit.data.records import Records
 from fusionkit.data.saving import NewSensor, save_study
 from fusionkit.evaluation.other_data import ask, open_trained
-from fusionkit.export.bundle import compare, sensor_inputs
+from fusionkit.export.bundle import sensor_inputs
 from fusionkit.export.graph import Deployed
+from fusionkit.export.parity import compare
 from fusionkit.export.run import export_run
 from fusionkit.recipe.load import parse_recipe
 from fusionkit.recipe.write import dump_recipe
