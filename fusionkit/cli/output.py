@@ -44,6 +44,11 @@ def print_json(data: Any) -> None:
     print(json.dumps(_finite(data), indent=2, ensure_ascii=False))
 
 
+def json_line(data: Any) -> str:
+    """Plain data as JSON on one line, for programs that read while we write."""
+    return json.dumps(_finite(data), ensure_ascii=False)
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if value - value == 0 else None
