@@ -1,0 +1,265 @@
+"""Which place on an even grid every sample has, from timestamps that jitter, drift, leap and repeat themselves."""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fusionkit.runtime.errors import BundleError
+
+Array = np.ndarray[Any, Any]
+
+BLOCK_SECONDS = 1.0
+"""After so many seconds of samples (eight at least) the line is laid anew."""
+SETTLING_BLOCKS = 2
+"""Blocks whose jitter is not known yet."""
+SETTLING_JITTER = 0.05
+"""What a timestamp may be off by meanwhile, in seconds."""
+MEMORY_BLOCKS = 64
+"""Blocks after which what was seen has less and less weight."""
+MOST_DRIFT = 0.05
+"""A rate is followed so far from the nominal one, as a share of it."""
+LARGEST_GAP = 10.0
+"""Seconds of a leap that one sample alone is believed."""
+BELIEVED = 3
+"""Samples in a row that make a larger leap believed."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """Times of a stretch of the grid: place ``first`` is at ``time``, every further one ``period`` seconds later."""
+
+    first: int
+    time: float
+    period: float
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Samples ``start`` to ``stop`` of a chunk lie on the grid from ``place`` on, without a gap between them."""
+
+    place: int
+    start: int
+    stop: int
+
+
+class Clock:
+    r"""Puts samples on a grid of places, one a period, by their timestamps.
+
+    Timestamps are noisy, the source's clock runs a little fast or slow, and samples get lost. Samples are therefore
+    counted, and place :math:`n` has the time of a straight line :math:`T + (n - n_0) P`. After every second of samples
+    the line is corrected by the median :math:`e` of what the timestamps of that second were off by, as the
+    :math:`k`-th one by :math:`T \leftarrow T + a e` and :math:`P \leftarrow P + b e / n`, with
+    :math:`a = 2 (2k - 1) / (k (k + 1))` and :math:`b = 6 / (k (k + 1))`: least squares over all seconds so far, up to
+    64, and an exponential memory from then on. No sample moves the line under a window that was cut before: each
+    second has its own line, and what was pushed in which chunks changes nothing.
+
+    A sample is
+
+    - in its place, if its timestamp is off by no more than 3/4 of a period or six times the jitter (while that is
+      not known yet, in the first two seconds: 50 ms);
+    - after a gap, if it is later: as many places stay empty as fit between;
+    - dropped, if it is earlier: a repetition, or a clock that was set back.
+
+    A leap forward of more than 10 seconds is believed after three samples in a row that agree about it. A timestamp
+    that is no number is taken for a period more than the one before.
+
+    Args:
+        rate: nominal, hertz.
+
+    Attributes:
+        next: place of the sample that comes next.
+        gaps: how often places stayed empty.
+        lost: places that stayed empty.
+        dropped: samples that were too early, or that leapt and were not believed.
+        untimed: samples whose timestamp was no number.
+        jitter: standard deviation of timestamps about the line in seconds, by their median absolute deviation.
+
+    Example:
+        >>> clock = Clock(10.0)
+        >>> list(clock.place(np.array([0.0, 0.1, 0.2])))
+        [Placed(place=0, start=0, stop=3)]
+        >>> clock.place_of(0.2)
+        2.0
+    """
+
+    def __init__(self, rate: float) -> None:
+        self.nominal = 1 / rate
+        self.size = max(8, round(BLOCK_SECONDS * rate))
+        self.next = 0
+        self.gaps = self.lost = self.dropped = self.untimed = 0
+        self.jitter = 0.0
+        self.lines: deque[Line] = deque()
+        self._off = np.empty(self.size)
+        self._count = 0
+        self._blocks = 0
+        self._dropping = False
+        self._leap = (0.0, 0)
+        self._last: float | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether there was a sample."""
+        return bool(self.lines)
+
+    @property
+    def time(self) -> float:
+        """When the next sample is due."""
+        return self.time_of(self.next)
+
+    @property
+    def drift(self) -> float:
+        """How much faster than nominal the source runs, in parts per million."""
+        return 1e6 * (self.nominal / self.lines[-1].period - 1) if self.lines else 0.0
+
+    def time_of(self, place: int) -> float:
+        """Time of a place by the newest line."""
+        line = self.lines[-1]
+        return line.time + (place - line.first) * line.period
+
+    def place_of(self, time: float) -> float:
+        """Place of a time, between two as a fraction, by the line that was laid when it came."""
+        line = self.lines[0]
+        for later in reversed(self.lines):
+            if later.time <= time:
+                line = later
+                break
+        return line.first + (time - line.time) / line.period
+
+    def forget(self, before: int) -> None:
+        """Lines of places before are not asked for any more."""
+        while len(self.lines) > 1 and self.lines[1].first <= before:
+            self.lines.popleft()
+
+    def stamps(self, count: int, timestamps: Any, start: float) -> Array:
+        """Timestamps of every sample of a chunk: as given, or counted from one of the first, or from the last chunk.
+
+        Args:
+            count: samples of the chunk.
+            timestamps: one a sample, one for the first, or None.
+            start: of a chunk without timestamps that is the first of all.
+
+        Raises:
+            BundleError: there are others than samples, or the very first is no number.
+        """
+        if timestamps is None:
+            if self.begun:
+                return self._counted(count)
+            timestamps = start
+        given = np.asarray(timestamps)
+        if given.dtype.kind not in "iuf" or given.shape not in ((), (count,)):
+            raise BundleError(
+                f"timestamps must be one for each of {count} samples, or the first one's, but got {given.dtype} {list(given.shape)}"
+            )
+        if given.ndim == 0:
+            if not np.isfinite(given):
+                return self._counted(count) if self.begun else self._fill(np.full(count, np.nan))
+            return float(given) + np.arange(count) * self.nominal
+        given = given.astype(np.float64)
+        return given if np.isfinite(given).all() else self._fill(given)
+
+    def place(self, stamps: Array, latest: float = np.inf) -> Iterator[Placed]:
+        """Places of the samples of a chunk, run by run.
+
+        Args:
+            stamps: what `stamps` gave.
+            latest: what is later than this after a leap of more than 10 seconds is never believed.
+        """
+        start, count = 0, len(stamps)
+        if count and not self.lines:
+            self.lines.append(Line(0, float(stamps[0]), self.nominal))
+        if count:
+            self._last = float(stamps[-1])
+        while start < count:
+            line = self.lines[-1]
+            due = line.time + (self.next - line.first) * line.period
+            if self._dropping:
+                start = self._skip(stamps, start, due - line.period / 2)
+                continue
+            stop = min(count, start + line.first + self.size - self.next)
+            off = stamps[start:stop] - (due + np.arange(stop - start) * line.period)
+            bad = np.abs(off) > self._tolerance(line.period)
+            good = int(np.argmax(bad)) if bad.any() else len(off)
+            if good:
+                yield Placed(self.next, start, start + good)
+                self._leap = (0.0, 0)
+                self._off[self._count : self._count + good] = off[:good]
+                self._count += good
+                self.next += good
+                start += good
+                if self.next == line.first + self.size:
+                    self._lay()
+            elif off[0] < 0:
+                self._dropping = True
+            elif self._believe(float(stamps[start]), float(off[0]), latest):
+                empty = round(float(off[0]) / line.period)
+                self.gaps += 1
+                self.lost += empty
+                self.next += empty
+                if self.next >= line.first + self.size:
+                    self._lay()
+            else:
+                self.dropped += 1
+                start += 1
+
+    def _skip(self, stamps: Array, start: int, due: float) -> int:
+        """Drop what is too early; the first sample that is not."""
+        right = stamps[start:] >= due
+        found = int(np.argmax(right)) if right.any() else len(right)
+        self.dropped += found
+        self._dropping = found == len(right)
+        return start + found
+
+    def _believe(self, stamp: float, off: float, latest: float) -> bool:
+        """Whether a sample that is late comes after a gap: a large one must be told by several samples that agree."""
+        if off <= LARGEST_GAP:
+            return True
+        if stamp > latest:
+            return False
+        last, agreeing = self._leap
+        near = agreeing > 0 and -1e-9 <= stamp - last <= LARGEST_GAP
+        self._leap = (stamp, agreeing + 1 if near else 1)
+        return self._leap[1] >= BELIEVED
+
+    def _tolerance(self, period: float) -> float:
+        jitter = SETTLING_JITTER if self._blocks < SETTLING_BLOCKS else 6 * self.jitter
+        return max(0.75 * period, jitter)
+
+    def _lay(self) -> None:
+        """End a block: lay the next line from what this one's samples were off by."""
+        line = self.lines[-1]
+        time, period = line.time + (self.next - line.first) * line.period, line.period
+        if 4 * self._count >= self.size:
+            off = self._off[: self._count]
+            error = float(np.median(off))
+            spread = 1.4826 * float(np.median(np.abs(off - error)))
+            self.jitter = spread if not self._blocks else 0.9 * self.jitter + 0.1 * spread
+            self._blocks += 1
+            k = min(self._blocks, MEMORY_BLOCKS)
+            time += 2 * (2 * k - 1) / (k * (k + 1)) * error
+            if k > 1:
+                period += 6 / (k * (k + 1)) * error / self.size
+                period = float(np.clip(period, (1 - MOST_DRIFT) * self.nominal, (1 + MOST_DRIFT) * self.nominal))
+        self._count = 0
+        self.lines.append(Line(self.next, time, period))
+
+    def _counted(self, count: int) -> Array:
+        """A period more each, from what came last."""
+        line = self.lines[-1]
+        return line.time + (self.next - line.first + np.arange(count)) * line.period
+
+    def _fill(self, stamps: Array) -> Array:
+        """A period more than the one before where there is none; before the first one, less."""
+        known = np.isfinite(stamps)
+        if not known.any() and self._last is None:
+            raise BundleError("the first timestamp must be a number, but is none")
+        self.untimed += int((~known).sum())
+        number = np.arange(len(stamps))
+        last = np.maximum.accumulate(np.where(known, number, -1))
+        first = int(np.argmax(known)) if known.any() else 0
+        before = stamps[first] - (first + 1) * self.nominal if self._last is None else self._last
+        base = np.where(last >= 0, stamps[last], before)
+        filled: Array = base + (number - last) * self.nominal
+        return filled

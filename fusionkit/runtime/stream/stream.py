@@ -1,0 +1,349 @@
+"""Decisions at a steady rate from sensors that come in pieces: see `Stream`."""
+
+import threading
+import time as clocks
+from collections import deque
+from collections.abc import Mapping
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from fusionkit.runtime.errors import BundleError
+from fusionkit.runtime.session import Session
+from fusionkit.runtime.stream.debounce import Debounce, Debouncer
+from fusionkit.runtime.stream.decision import Decision
+from fusionkit.runtime.stream.filling import fill
+from fusionkit.runtime.stream.health import Health, SensorHealth
+from fusionkit.runtime.stream.held import Held
+from fusionkit.runtime.stream.smoothing import Smoother, Smoothing
+from fusionkit.runtime.stream.track import Track
+
+Array = np.ndarray[Any, Any]
+
+LARGEST_LEAD = 60.0
+"""Seconds that a leap may bring one sensor ahead of all others; what is farther has another clock."""
+LAGS = 4096
+"""Lags that percentiles are taken of."""
+
+
+class Stream:
+    """Decisions of a bundle, at a steady rate, from sensors that arrive in chunks of any size and in any order.
+
+    Which samples a decision sees. The stream starts with the first sample of the sensor that began first, at time
+    ``start``. Decision number ``k`` is about the time ``t = start + window + k * step``. Of every sensor with time it
+    sees as many samples as its windows had in training, ``n`` at ``r`` hertz, from the one nearest to ``t - n / r`` on
+    (of two that are as near, the later): those with timestamps in ``[t - n / r, t)``, none from ``t`` on. Timestamps
+    are those of an even clock behind the given ones (`Clock`), samples are those that left the causal chain of the
+    manifest, which has seen everything from the first sample on. A recording cut into windows after its preprocessing
+    gives the same. Of a sensor without time it sees the newest value from before ``t`` that is at most ``hold``
+    seconds old.
+
+    When it is made: as soon as all living sensors with time have brought their samples, or when one of them is
+    ``late`` seconds beyond ``t``. A sensor that lacks samples then is absent from this decision and is not waited for
+    any more, until it has caught up. Time is that of timestamps alone, so that a recording is decided alike at any speed.
+
+    Missing samples (gaps, and NaN in chunks) are NaN behind the filters, which see the last good value instead; after
+    a gap of more than a second filters start anew. A window is filled up by straight lines between samples that are
+    there, channel by channel. A channel that lacks more than half of its samples was not measured; a sensor that lacks
+    more than half of its samples, or such a channel where its features cannot do without, is absent. Where no sensor
+    is present there is no decision.
+
+    It may be used by several threads, such as one a sensor: one lock is held while a chunk is taken and decided upon, and
+    each decision is returned once, to the thread whose push brought it. Memory is that of the windows and of what
+    sensors are ahead of one another.
+
+    Args:
+        session: the bundle.
+        step: seconds from decision to decision; default: the manifest's, else a window.
+        late: seconds that the first sensor waits for the others; None waits for ever, or for `flush`.
+        hold: seconds that a value of a sensor without time counts; default: the window.
+        smoothing: averages answers over decisions.
+        debounce: keeps labels from flickering.
+        max_queue: decisions that may be due at once; the oldest of more are skipped and counted, so that a slow
+            machine keeps up with live sensors. None never skips.
+
+    Attributes:
+        window: seconds of the longest window.
+        step: seconds from decision to decision.
+        tracks: samples of the sensors with time, by name.
+
+    Raises:
+        BundleError: no sensor has time, or one looked ahead when it was trained, which no stream can do.
+
+    Example:
+        >>> stream = Stream(Session.load("model.fusion"))  # doctest: +SKIP
+        >>> for decision in stream.push("eeg", chunk, timestamps):  # doctest: +SKIP
+        ...     print(decision.time, decision.label)
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        step: float | None = None,
+        *,
+        late: float | None = 0.25,
+        hold: float | None = None,
+        smoothing: Smoothing | None = None,
+        debounce: Debounce | None = None,
+        max_queue: int | None = None,
+    ) -> None:
+        self.session = session
+        self.tracks: dict[str, Track] = {}
+        for name, sensor in session.sensors.items():
+            if sensor.sample_rate is not None:
+                samples = sensor.longest if sensor.window is None else sensor.window.samples
+                self.tracks[name] = Track(name, sensor, session.chain(name), samples)
+        if not self.tracks:
+            raise BundleError("a stream needs a sensor with time, but this bundle has none: use Session.predict")
+        rates = {name: float(session.sensors[name].sample_rate or 0) for name in self.tracks}
+        self._spans = {name: track.samples / rates[name] for name, track in self.tracks.items()}
+        told = session.manifest.window
+        self.window = max(self._spans.values()) if told.seconds is None else told.seconds
+        self.step = step if step is not None else told.step if told.step is not None else self.window
+        for key, value in (("step", self.step), ("late", late), ("hold", hold)):
+            if value is not None and not (value >= 0 and (value > 0 or key == "late")):
+                raise BundleError(f"{key} must be a time in seconds above 0, but got {value}")
+        if max_queue is not None and max_queue < 1:
+            raise BundleError(f"max_queue must be 1 or more, but got {max_queue}")
+        self._late = inf if late is None else late
+        self._held = {
+            name: Held(name, sensor, self.window if hold is None else hold)
+            for name, sensor in session.sensors.items()
+            if sensor.sample_rate is None
+        }
+        self._max_queue = max_queue
+        self._smoother = Smoother(smoothing)
+        self._debouncer = Debouncer(debounce, session.tasks)
+        self._lock = threading.RLock()
+        self._start: float | None = None
+        self._number = 0
+        self._arrivals: dict[str, deque[tuple[int, float]]] = {name: deque() for name in self.tracks}
+        self._counts = {name: {"late": 0, "windows": 0, "absent": 0} for name in session.sensors}
+        self._made = self._calibrating = self._empty = self._skipped = self._queue = 0
+        self._lags: deque[float] = deque(maxlen=LAGS)
+
+    @property
+    def start(self) -> float | None:
+        """Time of the first sample; None until the first decision could be due."""
+        return self._start
+
+    def push(self, sensor: str, values: Any, timestamps: Any = None) -> list[Decision]:
+        """Take samples of one sensor, and make the decisions that are due.
+
+        Args:
+            sensor: its name.
+            values: of a sensor with time, ``(samples, channels)`` as the source delivers them, before the chain, in
+                the manifest's order of channels, unit and rate (`Sensor.stream`), NaN where a channel is off; of one
+                without time, a value as `Session.predict` takes it, or a list of them where each has a timestamp.
+            timestamps: of each sample in seconds, or of the first one; None counts on at the nominal rate, from 0. Of
+                a value, the time from which it holds; None: now, the newest time of all sensors.
+
+        Raises:
+            BundleError: an unknown sensor, or values or timestamps of another kind or shape; nothing is taken then.
+        """
+        return self.push_all({sensor: (values, timestamps)})
+
+    def push_all(self, chunks: Mapping[str, tuple[Any, Any]]) -> list[Decision]:
+        """Take samples of several sensors, values and timestamps by name, before anything is decided.
+
+        After a pause of the program, sensors are thus not late because another one was taken first.
+        """
+        arrived = clocks.monotonic()
+        with self._lock:
+            taken = [self._check(name, *chunk) for name, chunk in chunks.items()]
+            for name, values, stamps in taken:
+                self._take(name, values, stamps, arrived)
+            return self._decide(self._due(wait=True))
+
+    def flush(self) -> list[Decision]:
+        """Make the decisions that wait for a sensor, without it."""
+        with self._lock:
+            return self._decide(self._due(wait=False))
+
+    def absent(self, sensor: str) -> None:
+        """A sensor has gone: decisions do not wait for it any longer, until it is pushed again.
+
+        Raises:
+            BundleError: there is no such sensor.
+        """
+        with self._lock:
+            self._known(sensor)
+            if sensor in self.tracks:
+                self.tracks[sensor].living = False
+            else:
+                self._held[sensor].clear()
+
+    @property
+    def health(self) -> Health:
+        """Counters so far."""
+        with self._lock:
+            newest = max(track.time for track in self.tracks.values())
+            sensors = {}
+            for name in self.session.sensors:
+                counts = self._counts[name]
+                track = self.tracks.get(name)
+                if track is None:
+                    held = self._held[name]
+                    sensors[name] = SensorHealth(
+                        held.taken, 0, 0, held.dropped, 0, 0, 0.0, 0.0, True, **counts, behind=0.0
+                    )
+                    continue
+                clock = track.clock
+                sensors[name] = SensorHealth(
+                    track.taken,
+                    clock.gaps,
+                    clock.lost,
+                    clock.dropped,
+                    clock.untimed,
+                    track.resets,
+                    clock.jitter,
+                    clock.drift,
+                    track.living,
+                    **counts,
+                    behind=newest - track.time if track.begun else inf,
+                )
+            lags = np.percentile(self._lags, [50, 99]) if self._lags else (float("nan"),) * 2
+            return Health(
+                sensors,
+                self._made,
+                self._calibrating,
+                self._empty,
+                self._skipped,
+                self._queue,
+                float(lags[0]),
+                float(lags[1]),
+            )
+
+    def _known(self, sensor: str) -> None:
+        if sensor not in self.session.sensors:
+            raise BundleError(f"no sensor named {sensor!r}; known: {sorted(self.session.sensors)}")
+
+    def _check(self, name: str, values: Any, timestamps: Any) -> tuple[str, Any, Any]:
+        """Refuse what cannot be taken, before anything is."""
+        self._known(name)
+        if name in self.tracks:
+            track = self.tracks[name]
+            array = track.check(values)
+            try:
+                return name, array, track.clock.stamps(len(array), timestamps, 0.0)
+            except BundleError as error:
+                raise BundleError(f"{name}: {error}") from None
+        if timestamps is None:
+            timestamps = self._newest() if self._newest() > -inf else 0.0
+        if np.ndim(timestamps) == 0:
+            values, timestamps = [values], [timestamps]
+        stamps = np.asarray(timestamps, np.float64)
+        if stamps.shape != (len(values),) or not np.isfinite(stamps).all():
+            raise BundleError(f"{name}: timestamps must be a number for each of {len(values)} values, but are not")
+        return name, [self._held[name].check(value) for value in values], stamps
+
+    def _take(self, name: str, values: Any, stamps: Any, arrived: float) -> None:
+        if name in self._held:
+            for value, stamp in zip(values, stamps, strict=True):
+                self._held[name].push(value, float(stamp))
+            return
+        track = self.tracks[name]
+        others = [other.time for other in self.tracks.values() if other is not track and other.begun and other.living]
+        track.push(values, stamps, max(others) + LARGEST_LEAD if others else inf)
+        self._arrivals[name].append((track.next, arrived))
+        if not track.living and track.begun:  # it is waited for again once it has caught up
+            track.living = self._start is None or track.time >= self._time(self._number - 1)
+
+    def _newest(self) -> float:
+        return max(track.time for track in self.tracks.values())
+
+    def _time(self, number: int) -> float:
+        assert self._start is not None
+        return self._start + self.window + number * self.step
+
+    def _due(self, *, wait: bool) -> list[tuple[int, set[str]]]:
+        """Decisions that can be made now, with the sensors whose samples have come; none of them is due again."""
+        due: list[tuple[int, set[str]]] = []
+        if self._start is None and not self._begin(wait=wait):
+            return due
+        while True:
+            time = self._time(self._number)
+            ready = {name for name, track in self.tracks.items() if track.ready(time - self._spans[name])}
+            waiting = [track for name, track in self.tracks.items() if name not in ready and track.living]
+            if not ready or (wait and waiting and self._newest() < time + self._late):
+                return due
+            for track in waiting:
+                track.living = False
+            for name in self.tracks:
+                self._counts[name]["late"] += name not in ready
+            due.append((self._number, ready))
+            self._number += 1
+
+    def _begin(self, *, wait: bool) -> bool:
+        """Set the start once all sensors have begun, or those that have not are late."""
+        begun = [track for track in self.tracks.values() if track.begun]
+        if not begun:
+            return False
+        start = min(track.clock.lines[0].time for track in begun)
+        lacking = any(track.living and not track.begun for track in self.tracks.values())
+        if wait and lacking and self._newest() < start + self.window + self._late:
+            return False
+        self._start = start
+        return True
+
+    def _decide(self, due: list[tuple[int, set[str]]]) -> list[Decision]:
+        self._queue = max(self._queue, len(due))
+        if self._max_queue is not None and len(due) > self._max_queue:
+            self._skipped += len(due) - self._max_queue
+            due = due[-self._max_queue :]
+        made = [decision for number, ready in due if (decision := self._answer(number, ready)) is not None]
+        if self._start is not None:
+            self._forget()
+        return made
+
+    def _answer(self, number: int, ready: set[str]) -> Decision | None:
+        time = self._time(number)
+        windows: dict[str, Any] = {}
+        needed: dict[str, int] = {}
+        for name in self.session.sensors:
+            if name in self._held:
+                value = self._held[name].at(time)
+                if value is not None:
+                    windows[name] = value
+            elif name in ready:
+                track = self.tracks[name]
+                first = track.first(time - self._spans[name])
+                window = fill(track.window(first), lacks=self.session.sensors[name].lacks)
+                if window is not None:
+                    windows[name] = (
+                        window[:, 0] if self.session.sensors[name].layout == "time" else np.moveaxis(window, 0, -1)
+                    )
+                    needed[name] = first + track.samples
+        for name in self.session.sensors:
+            self._counts[name]["windows" if name in windows else "absent"] += 1
+        if not windows:
+            self._empty += 1
+            return None
+        raw = {task: answer[0] for task, answer in self.session.predict(windows).items()}
+        answers = self._smoother.push(number, raw)
+        label, confidence = self._debouncer.push(time, answers)
+        now = clocks.monotonic()
+        lag = now - max((self._arrived(name, last) for name, last in needed.items()), default=now)
+        self._made += 1
+        self._lags.append(lag)
+        present = {name: name in windows for name in self.session.sensors}
+        return Decision(time, number, answers, raw, label, confidence, present, lag)
+
+    def _arrived(self, name: str, needed: int) -> float:
+        """When the sample before a number came."""
+        return next(arrived for last, arrived in self._arrivals[name] if last >= needed)
+
+    def _forget(self) -> None:
+        """Let go of what no later decision sees."""
+        time = self._time(self._number)
+        for name, track in self.tracks.items():
+            if not track.begun:
+                continue
+            first = track.first(time - self._spans[name]) - 1
+            track.keep(first)
+            arrivals = self._arrivals[name]
+            while len(arrivals) > 1 and arrivals[0][0] < first + track.samples:
+                arrivals.popleft()
+        for held in self._held.values():
+            held.keep(time)

@@ -1,0 +1,149 @@
+"""One sensor with time: its samples put on their grid, filtered, and cut into windows."""
+
+from collections import deque
+from math import floor
+from typing import Any
+
+import numpy as np
+
+from fusionkit.runtime.errors import BundleError
+from fusionkit.runtime.filters import Chain
+from fusionkit.runtime.manifest import Sensor
+from fusionkit.runtime.stream.clock import Clock
+from fusionkit.runtime.stream.ring import Ring
+
+Array = np.ndarray[Any, Any]
+
+BRIDGED_SECONDS = 1.0
+"""A gap that the filters go on across; after a longer one they start anew, in the steady state of the first sample."""
+SLACK = 1e-6
+"""Of a sample: what rounding of times may be off by."""
+
+
+class Track:
+    """The filtered samples of one sensor, by number: sample ``m`` is at the time of place ``m / chain.ratio``.
+
+    Lost samples are NaN: those between two that came, those before the first one, and what the source gave as such.
+
+    Args:
+        name: of the sensor.
+        sensor: what the manifest says of it.
+        chain: fresh, its causal steps.
+        samples: of a window.
+
+    Attributes:
+        clock: places of its samples on their grid.
+        samples: of a window.
+        living: whether decisions wait for it.
+        resets: how often its filters started anew.
+        taken: samples that came, whatever became of them.
+    """
+
+    def __init__(self, name: str, sensor: Sensor, chain: Chain, samples: int) -> None:
+        assert sensor.sample_rate is not None
+        self.name, self.samples = name, samples
+        self.channels = max(1, len(sensor.channels if sensor.stream is None else sensor.stream.channels))
+        self.rate = float(sensor.sample_rate / chain.ratio)
+        self.clock = Clock(self.rate)
+        self.living, self.resets, self.taken = True, 0, 0
+        self._sound = sensor.layout == "time"
+        self._chain = chain
+        self._item = chain.push(np.zeros((0, self.channels))).shape[1:]
+        chain.reset()
+        self._fed = 0
+        self._rings: deque[Ring] = deque()
+        self._begin(0)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there was a sample."""
+        return self.clock.begun
+
+    @property
+    def time(self) -> float:
+        """What comes before is there: when the next sample is due; never, before the first one."""
+        return self.clock.time if self.clock.begun else -np.inf
+
+    @property
+    def next(self) -> int:
+        """Number of the filtered sample that comes next."""
+        return self._rings[-1].next
+
+    def check(self, values: Any) -> Array:
+        """A chunk as numbers ``(samples, channels)``; whole numbers of a sound are scaled to [-1, 1).
+
+        Raises:
+            BundleError: it has other channels, or no numbers.
+        """
+        array = np.asarray(values)
+        if array.ndim == 1 and self.channels == 1:
+            array = array[:, None]
+        if array.ndim != 2 or array.shape[1] != self.channels or array.dtype.kind not in "iuf":
+            raise BundleError(
+                f"{self.name}: a chunk must be numbers (samples, {self.channels}), but got {array.dtype} {list(array.shape)}"
+            )
+        if self._sound and array.dtype.kind == "i":
+            array = array / -float(np.iinfo(array.dtype).min)
+        return array
+
+    def push(self, values: Array, stamps: Array, latest: float) -> None:
+        """Take the next samples, checked and stamped (`Clock.stamps`)."""
+        self.taken += len(values)
+        for placed in self.clock.place(stamps, latest):
+            if placed.place > self._fed:
+                self._lose(placed.place)
+            self._rings[-1].push(self._chain.push(values[placed.start : placed.stop]))
+            self._fed = placed.place + placed.stop - placed.start
+
+    def first(self, time: float) -> int:
+        """Number of the first sample of a window that begins at a time: the nearest, of two that are as near the later."""
+        return floor(self.clock.place_of(time) * float(self._chain.ratio) + 0.5 + SLACK)
+
+    def ready(self, time: float) -> bool:
+        """Whether all samples of a window that begins at a time have come."""
+        return self.begun and self.first(time) + self.samples <= self.next
+
+    def window(self, first: int, count: int | None = None) -> Array:
+        """The samples of a window, ``(time, channel[, band])``: a view, but where a long gap begins within it."""
+        count = self.samples if count is None else count
+        for ring in reversed(self._rings):
+            if ring.first <= first < ring.next:
+                if first + count <= ring.next:
+                    return ring.window(first, count)
+                here = ring.next - first
+                return np.concatenate(
+                    [ring.window(first, here), np.full((count - here, *self._item), np.nan, np.float32)]
+                )
+        return np.full((count, *self._item), np.nan, np.float32)
+
+    def keep(self, first: int) -> None:
+        """Samples before are not needed any more."""
+        while len(self._rings) > 1 and self._rings[0].next <= first:
+            self._rings.popleft()
+        self._rings[0].drop(first)
+        self.clock.forget(floor(first / float(self._chain.ratio)) - 1)
+
+    @property
+    def resumed(self) -> float:
+        """When the last stretch without a long gap began."""
+        return self.clock.time_of(self._stretch)
+
+    def _lose(self, place: int) -> None:
+        """Samples are lost up to a place."""
+        lost = place - self._fed
+        if lost <= BRIDGED_SECONDS * self.rate:
+            self._rings[-1].push(self._chain.push(np.full((lost, self.channels), np.nan)))
+        else:
+            self._chain.reset()
+            self.resets += 1
+            self._begin(place)
+
+    def _begin(self, place: int) -> None:
+        """A stretch of samples begins; before it, a window's samples are lost."""
+        first = round(place * self._chain.ratio)
+        if self._rings:
+            first = max(first, self.next)
+        ring = Ring(self._item, first - self.samples, 3 * self.samples)
+        ring.lose(self.samples)
+        self._rings.append(ring)
+        self._stretch = place
