@@ -6,6 +6,8 @@ from scipy.stats import t
 
 from fusionkit.core.errors import ConfigError, ShapeError
 from fusionkit.evaluation.statistics.tested import Tested
+from fusionkit.evaluation.statistics.ties import without_rounding
+from fusionkit.evaluation.statistics.trained_t import alike
 
 
 def corrected_t(differences: Float[np.ndarray, "*test fold"], *, test_share: float) -> Tested:
@@ -35,9 +37,10 @@ def corrected_t(differences: Float[np.ndarray, "*test fold"], *, test_share: flo
         raise ShapeError(f"a t test must be of two folds or more, but got {folds}")
     mean = np.asarray(differences.mean(-1))
     error = np.sqrt(correction(folds, test_share) * differences.var(-1, ddof=1))
-    exact = error <= 1e-12 * np.abs(mean)  # all folds agree, but for rounding
-    statistic = np.divide(mean, error, out=np.where(mean == 0, 0.0, np.copysign(np.inf, mean)), where=~exact)
-    return Tested(statistic, np.asarray(2 * t.sf(np.abs(statistic), folds - 1)))
+    error = without_rounding(error, np.abs(mean))  # all folds agree, but for rounding
+    statistic = np.divide(mean, error, out=np.where(mean == 0, 0.0, np.copysign(np.inf, mean)), where=error > 0)
+    p = np.where(np.isinf(statistic), alike(np.asarray(folds - 1.0)), 2 * t.sf(np.abs(statistic), folds - 1))
+    return Tested(statistic, np.asarray(p))
 
 
 def correction(folds: int, test_share: float) -> float:

@@ -7,6 +7,7 @@ from scipy.stats import rankdata
 
 from fusionkit.core.recording import Array
 from fusionkit.evaluation.metric import ratio
+from fusionkit.evaluation.statistics.ties import levels, without_rounding
 
 
 def cohen_dz(differences: Float[np.ndarray, "*test subject"]) -> Array:
@@ -18,7 +19,8 @@ def cohen_dz(differences: Float[np.ndarray, "*test subject"]) -> Array:
     differences = np.asarray(differences, dtype=np.float64)
     if differences.shape[-1] < 2:
         return np.full(differences.shape[:-1], np.nan)
-    return ratio(differences.mean(-1), differences.std(-1, ddof=1))
+    mean, spread = differences.mean(-1), differences.std(-1, ddof=1)
+    return ratio(mean, without_rounding(spread, np.abs(mean)))
 
 
 def hedges_gz(differences: Float[np.ndarray, "*test subject"]) -> Array:
@@ -47,8 +49,9 @@ def rank_biserial(differences: Float[np.ndarray, "*test subject"]) -> Array:
         Kerby, The Simple Difference Formula, Comprehensive Psychology 2014.
     """
     differences = np.asarray(differences, dtype=np.float64)
+    differences = without_rounding(differences, np.abs(differences).max(-1, keepdims=True, initial=0))
     zeros = (differences == 0).sum(-1, keepdims=True)
-    ranks = np.where(differences == 0, 0, rankdata(np.abs(differences), axis=-1) - zeros)
+    ranks = np.where(differences == 0, 0, rankdata(levels(np.abs(differences)), axis=-1) - zeros)
     return ratio((ranks * np.sign(differences)).sum(-1), ranks.sum(-1))
 
 
@@ -61,6 +64,6 @@ def cliffs_delta(first: Float[np.ndarray, "*test subject"], second: Float[np.nda
         Cliff, Dominance Statistics, Psychological Bulletin 1993.
     """
     count, other = np.shape(first)[-1], np.shape(second)[-1]
-    ranks = rankdata(np.concatenate([first, second], axis=-1), axis=-1)[..., :count].sum(-1)
+    ranks = rankdata(levels(np.concatenate([first, second], axis=-1)), axis=-1)[..., :count].sum(-1)
     above = ranks - count * (count + 1) / 2  # and half of what is equal
     return np.asarray(2 * above / (count * other) - 1)

@@ -18,6 +18,7 @@ from fusionkit.evaluation.statistics.effect_size import cliffs_delta, cohen_dz, 
 from fusionkit.evaluation.statistics.holm import holm
 from fusionkit.evaluation.statistics.sign_flip import sign_flip
 from fusionkit.evaluation.statistics.signed_rank import signed_rank
+from fusionkit.evaluation.statistics.ties import without_rounding
 from fusionkit.evaluation.statistics.trained_t import trained_t
 
 NONE = float("nan")
@@ -131,10 +132,11 @@ def _pair(
     """Two strategies, ``(2, seed, subject)`` and ``(2, seed, fold)``, p-values as they are."""
     known = ~np.isnan(both).any((0, 1))
     both, fold = both[:, :, known], fold[known]
-    differences = (both[0] - both[1]).T  # (subject, seed)
+    size = float(np.nanmax(np.abs(both), initial=0))
+    differences = without_rounding(both[0] - both[1], size).T  # (subject, seed)
     subjects, seeds = differences.shape
-    each = differences.mean(1)
-    folds = (both_folds[0] - both_folds[1]).mean(0)
+    each = without_rounding(differences.mean(1), size)
+    folds = without_rounding((both_folds[0] - both_folds[1]).mean(0), size)
     folds = folds[~np.isnan(folds)]
     mean = float(each.mean()) if subjects else NONE
     low = high = p = freedom = detectable = NONE
@@ -142,7 +144,8 @@ def _pair(
         tested = trained_t(differences, fold)
         low, high = map(float, tested.interval())
         p, freedom = float(tested.p), float(tested.freedom)
-        detectable = detectable_difference(float(tested.error), freedom, level=1 - 0.05 / family)
+        if tested.error > 0:  # without any spread there is nothing to tell it by
+            detectable = detectable_difference(float(tested.error), freedom, level=1 - 0.05 / family)
     return Pair(
         comparison=Comparison(*names, mean, low, high, p, f"{subjects} subjects"),
         subjects=subjects,

@@ -8,6 +8,7 @@ from scipy.stats import norm, rankdata
 
 from fusionkit.core.recording import Array
 from fusionkit.evaluation.statistics.tested import Tested
+from fusionkit.evaluation.statistics.ties import levels, without_rounding
 
 EXACT = 100  # subjects; above, the normal approximation is good to four digits
 
@@ -30,8 +31,9 @@ def signed_rank(differences: Float[np.ndarray, "*test subject"]) -> Tested:
     """
     differences = np.asarray(differences, dtype=np.float64)
     rows = differences.reshape(-1, differences.shape[-1])
+    rows = without_rounding(rows, np.abs(rows).max(1, keepdims=True, initial=0))
     zeros = (rows == 0).sum(1, keepdims=True)
-    ranks = np.where(rows == 0, 0, rankdata(np.abs(rows), axis=-1) - zeros)
+    ranks = np.where(rows == 0, 0, rankdata(levels(np.abs(rows)), axis=-1) - zeros)
     statistic = np.where(rows > 0, ranks, 0).sum(1)
     p = _exact(ranks, statistic) if rows.shape[1] <= EXACT else _normal(ranks, statistic)
     return Tested(statistic.reshape(differences.shape[:-1]), p.reshape(differences.shape[:-1]))

@@ -8,6 +8,7 @@ from scipy.stats import t
 
 from fusionkit.core.errors import ShapeError
 from fusionkit.core.recording import Array
+from fusionkit.evaluation.statistics.ties import without_rounding
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,12 @@ class TrainedT:
     p: Array
 
     def interval(self, level: float = 0.95) -> tuple[Array, Array]:
-        """Lower and upper end; 0 lies outside exactly where p is below 1 less the level."""
+        """Lower and upper end; 0 lies outside exactly where p is below 1 less the level.
+
+        nan where differences do not vary and are too few to be certain of.
+        """
         reach = t.ppf((1 + level) / 2, self.freedom) * self.error
+        reach = np.where((self.error == 0) & (self.mean != 0) & (self.p >= 1 - level), np.nan, reach)
         return np.asarray(self.mean - reach), np.asarray(self.mean + reach)
 
 
@@ -47,7 +52,8 @@ def trained_t(differences: Float[np.ndarray, "*test subject seed"], fold: Int[np
     each subject is a fold of its own. Where the folds' means lie further apart than this allows, V is their variance
     instead, :math:`\tfrac{k}{k - 1} \sum_f \tfrac{n_f^2}{n^2} (\bar d_f - \bar d)^2`. Seeds are no replicates of a
     subject: more of them leave the first term as it is. Degrees of freedom are Satterthwaite's, n - 1 at most. With
-    one seed V is the larger of the first term and the variance of the folds, with k - 1 degrees of freedom.
+    one seed V is the larger of the first term and the variance of the folds, with k - 1 degrees of freedom. Where all
+    subjects differ by the same amount, p is that of their signs alone, see `alike`.
 
     With the differences 1, 2, 3, 4 of four folds of one subject each it is the plain t test: error
     sqrt(5/3 / 4) = 0.645, three degrees of freedom.
@@ -71,6 +77,7 @@ def trained_t(differences: Float[np.ndarray, "*test subject seed"], fold: Int[np
         why trainings count: Bouthillier et al., Accounting for Variance in Machine Learning Benchmarks, MLSys 2021.
     """
     differences = np.asarray(differences, dtype=np.float64)
+    largest = np.abs(differences).max((-2, -1), initial=0)
     subjects, seeds = differences.shape[-2:]
     _, member, size = np.unique(fold, return_inverse=True, return_counts=True)
     folds = len(size)
@@ -81,7 +88,7 @@ def trained_t(differences: Float[np.ndarray, "*test subject seed"], fold: Int[np
         )
     weight = (size / subjects) ** 2
     by_fold = ((member == np.arange(folds)[:, None]) / size[:, None]) @ differences  # (..., fold, seed)
-    each = differences.mean(-1)
+    each = without_rounding(differences.mean(-1), largest[..., None])
     mean = each.mean(-1)
     over_subjects = each.var(-1, ddof=1) / subjects
     unseen = max(0.0, 1 - (1 - weight.sum()) / (weight.sum() * (subjects - 1))) if seeds > 1 else 0.0
@@ -92,6 +99,16 @@ def trained_t(differences: Float[np.ndarray, "*test subject seed"], fold: Int[np
     freedom = np.minimum(freedom, subjects - 1 if seeds > 1 else folds - 1)
     over_folds = (weight * (by_fold.mean(-1) - mean[..., None]) ** 2).sum(-1) * folds / max(1, folds - 1)
     error = np.sqrt(np.maximum(variance, over_folds))
-    away = np.abs(mean)
-    statistic = np.divide(away, error, out=np.where(away == 0, 0.0, np.inf), where=error > 1e-12 * away)
-    return TrainedT(*map(np.asarray, (mean, error, freedom, 2 * t.sf(statistic, freedom))))
+    error = without_rounding(error, largest)
+    statistic = np.divide(np.abs(mean), error, out=np.zeros_like(mean), where=error > 0)
+    p = np.where((error == 0) & (mean != 0), alike(freedom), 2 * t.sf(statistic, freedom))
+    return TrainedT(*map(np.asarray, (mean, error, freedom, p)))
+
+
+def alike(freedom: Float[np.ndarray, "*test"]) -> Array:
+    """Chance that the signs of freedom + 1 differences are all the same: what is left to go by where they do not vary.
+
+    A t test takes no spread for certainty, but scores of a few records often differ by the very same amount: of two
+    subjects with ten records each in one of ten comparisons. Of two it is 1/2, of six 1/32.
+    """
+    return np.asarray(0.5**freedom)

@@ -76,7 +76,32 @@ def test_the_interval_leaves_out_0_exactly_where_p_is_below_the_level():
 
 def test_no_difference_and_the_same_for_all():
     assert trained_t(np.zeros((6, 2)), np.arange(6) % 2).p == 1
-    assert trained_t(np.full((6, 2), 0.1), np.arange(6) % 2).p == 0
+    found = trained_t(np.full((6, 2), 0.1), np.arange(6) % 2)
+    assert found.p == 2 / 2**6  # six signs that agree
+    assert found.interval() == pytest.approx((0.1, 0.1))
+
+
+@pytest.mark.parametrize(("subjects", "seeds", "signs"), [(2, 1, 2), (2, 3, 2), (4, 3, 4)])
+def test_a_few_differences_without_spread_are_no_certainty(subjects, seeds, signs):
+    found = trained_t(np.full((subjects, seeds), -0.1), np.arange(subjects))
+    assert found.p == 2 / 2**signs
+    assert np.isnan(found.interval()).all()
+
+
+def test_two_subjects_with_ten_records_each_hardly_ever_differ_by_chance():
+    """Their differences are the very same in 12 % of null studies."""
+    scores = np.random.default_rng(0).binomial(10, 0.8, (2000, 2, 2, 1)) / 10
+    found = trained_t(scores[:, 0] - scores[:, 1], np.arange(2))
+    assert (found.p < 0.05).mean() < 0.0615
+
+
+def test_differences_by_rounding_alone_are_none():
+    """The same three scores in another order: their means differ by 1e-17."""
+    scores = np.random.default_rng(0).integers(0, 31, (20, 3)) / 30
+    d = scores - scores[:, [1, 2, 0]]
+    assert 0 < np.abs(d.mean(1)).max() < 1e-15
+    found = trained_t(d, np.arange(20))
+    assert (found.mean, found.error, found.p) == (0, 0, 1)
 
 
 def test_one_seed_is_the_plain_t_test_over_folds_where_those_differ_more():
