@@ -2,17 +2,15 @@
 
 import hashlib
 import json
-import re
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fusionkit.runtime.archive import LIMIT_BYTES, unpack
 from fusionkit.runtime.errors import BundleError
 from fusionkit.runtime.manifest import Manifest, read_manifest
 
-LIMIT_BYTES = 2 * 1024**3
-_NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+LIMIT_MANIFEST = 16 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -25,45 +23,20 @@ class Bundle:
 
 
 def read_bundle(path: str | Path) -> Bundle:
-    """Read a bundle whole and check names, sizes and hashes before anything is used.
+    """Read a bundle whole and check names, sizes, hashes and the manifest before anything is used.
 
     Raises:
-        BundleError: no zip file, foreign names or sizes, a hash that differs, another format or version.
+        BundleError: no zip file, foreign names or sizes, a hash that differs, another format or version, a manifest
+            that breaks a rule.
     """
     path = Path(path)
     try:
-        archive = zipfile.ZipFile(path)
+        size = path.stat().st_size
     except OSError as error:
         raise BundleError(f"{path}: a bundle must be a file that can be read, but {error.strerror or error}") from None
-    except Exception as error:  # noqa: BLE001 - BadZipFile, NotImplementedError, UnicodeDecodeError, struct.error
-        raise BundleError(f"{path}: a bundle must be a zip file, but {error}") from None
-    with archive:
-        files: dict[str, bytes] = {}
-        total = 0
-        for entry in archive.infolist():
-            name = entry.filename
-            if not _NAME.fullmatch(name) or ".." in name.split("/"):
-                raise BundleError(f"{path}: names in a bundle must be plain, but got {name!r}")
-            if name in files:
-                raise BundleError(f"{path}: names in a bundle must differ, but {name!r} occurs twice")
-            if entry.compress_type not in (
-                zipfile.ZIP_STORED,
-                zipfile.ZIP_DEFLATED,
-            ):  # zipfile unpacks others unbounded
-                raise BundleError(f"{path}: {name!r} must be stored or deflated, but is compressed otherwise")
-            total += entry.file_size
-            if total > LIMIT_BYTES:
-                raise BundleError(
-                    f"{path}: a bundle must unpack to at most {LIMIT_BYTES} bytes, but {name!r} exceeds it"
-                )
-            try:
-                with archive.open(entry) as file:
-                    content = file.read(entry.file_size + 1)
-            except Exception as error:  # noqa: BLE001 - zlib.error, BadZipFile, OSError, EOFError: no common root
-                raise BundleError(f"{path}: {name!r} must be readable, but {error}") from None
-            if len(content) != entry.file_size:
-                raise BundleError(f"{path}: {name!r} must have {entry.file_size} bytes, but has others")
-            files[name] = content
+    if not path.is_file() or size > LIMIT_BYTES:
+        raise BundleError(f"{path}: a bundle must be a file of at most {LIMIT_BYTES} bytes, but is none")
+    files = unpack(path, f"{path}: a bundle", size)
     manifest = _manifest(path, files.pop("manifest.json", None))
     unlisted = sorted(set(manifest.sha256) ^ set(files))
     if unlisted:
@@ -77,10 +50,12 @@ def read_bundle(path: str | Path) -> Bundle:
 def _manifest(path: Path, content: bytes | None) -> Manifest:
     if content is None:
         raise BundleError(f"{path}: a bundle must have a manifest.json, but has none")
+    if len(content) > LIMIT_MANIFEST:
+        raise BundleError(f"{path}: manifest.json must have at most {LIMIT_MANIFEST} bytes, but has {len(content)}")
     try:
         described = json.loads(content, parse_constant=_refuse_constant, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path}: manifest.json must be JSON, but {str(error)[:100]}") from None
+        raise BundleError(f"{path}: manifest.json must be JSON, but {' '.join(str(error).split())[:100]}") from None
     try:
         return read_manifest(described)
     except BundleError as error:
@@ -94,5 +69,5 @@ def _refuse_constant(name: str) -> None:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key occurs twice")
+        raise ValueError("a key occurs twice in an object")
     return found
