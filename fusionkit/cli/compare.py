@@ -26,7 +26,8 @@ def compare(
         list[str] | None, typer.Option(metavar="KEY=VALUE,VALUE", help="what strategies differ in (may be repeated)")
     ] = None,
     match: Annotated[
-        str | None, typer.Option(metavar="parameters", help="bring all strategies to the size of the first")
+        str | None,
+        typer.Option(metavar="parameters|step_time", help="bring all strategies to the size or the pace of the first"),
     ] = None,
     tune: Annotated[
         int | None,

@@ -15,6 +15,7 @@ from fusionkit.compare.cells.executor import Executor
 from fusionkit.compare.cells.key import code_digest
 from fusionkit.compare.conditions.corruption import Faults
 from fusionkit.compare.experiment.matching import match_parameters
+from fusionkit.compare.experiment.matching_time import match_step_time
 from fusionkit.compare.experiment.strategy import Setting, Strategy, settings
 from fusionkit.compare.experiment.tuning import Trial, tune, validation_score
 from fusionkit.core.errors import ConfigError, DataError, located
@@ -33,7 +34,7 @@ from fusionkit.training.stamped import no_empty_folder, stamped_folder
 FACTS = "comparison.json"
 CELLS = "cells"
 LOCK = ".lock"
-MATCHED = "parameters"
+MATCHED = ("parameters", "step_time")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Asked:
         seeds: how many, from the recipe's own on.
         faults: that every trained model is asked again under, and with every subset of its sensors; None asks
             nothing. A comparison that is done without may be resumed with them: nothing is trained again.
-        match: ``parameters`` brings all strategies to the size of the first; None leaves them as they are.
+        match: ``parameters`` brings all strategies to the size of the first, ``step_time`` to the time that a step of
+            its training takes; None leaves them as they are.
         tune: trials of every strategy in every fold, on validation records alone; None trains recipes as they are.
     """
 
@@ -147,8 +149,8 @@ def compare(
     listener = listener or Listener()
     if asked.seeds < 1:
         raise ConfigError(f"--seeds must be 1 or more, but got {asked.seeds}")
-    if asked.match not in (None, MATCHED):
-        raise ConfigError(f"--match must be {MATCHED}, but got {asked.match!r}")
+    if asked.match not in (None, *MATCHED):
+        raise ConfigError(f"--match must be {' or '.join(MATCHED)}, but got {asked.match!r}")
     if asked.tune is not None and asked.tune < 1:
         raise ConfigError(f"--tune must be 1 or more, but got {asked.tune}")
     wanted = settings(asked.recipes, asked.overrides, asked.vary)
@@ -252,8 +254,10 @@ def _block(
 ) -> Block:
     """Ingest once, check that nothing leaks, keep the split, tune, and list the cells."""
     matched: tuple[str, ...] = ()
-    if asked.match is not None:
+    if asked.match == "parameters":
         setting, matched = match_parameters(setting, split, listener)
+    if asked.match == "step_time":
+        setting, matched = match_step_time(setting, split, listener, folder / _numbered("matched", setting, number))
     recipes = {strategy.label: strategy.recipe for strategy in setting.strategies}
     studies = {label: open_study(recipe, listener.prepare) for label, recipe in recipes.items()}
     study = studies[setting.strategies[0].label]
@@ -262,7 +266,7 @@ def _block(
         with located(f"{label}: data.split"):
             smoothed = smoothed_together(recipe, studies[label])
             notes += check_straddling(split, studies[label], recipe.data.allow_leakage, smoothed)
-    kept = folder / (f"split-{number}.json" if setting.label else "split.json")
+    kept = folder / _numbered("split", setting, number)
     if not kept.exists():
         split.save(kept)
     elif Split.load(kept, study.records).digest != split.digest:
@@ -308,6 +312,10 @@ def _block(
     for note in unique:
         listener.say(f"note: {note}")
     return Block(setting, study, split, unique, {place: cells[place] for place in order}, tuple(trials))
+
+
+def _numbered(name: str, setting: Setting, number: int) -> str:
+    return f"{name}-{number}.json" if setting.label else f"{name}.json"
 
 
 def _train(missing: Sequence[Cell], ended: dict[str, Ended], executor: Executor, total: int, heard: Heard) -> None:

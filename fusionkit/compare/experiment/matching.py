@@ -1,17 +1,19 @@
 """Strategies of one size: what each of them has of parameters is brought close to what the first has."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from fusionkit.compare.cells.key import uncompared
 from fusionkit.compare.experiment.strategy import Setting, Strategy, beside
 from fusionkit.core import registry
 from fusionkit.core.errors import ConfigError
 from fusionkit.core.registry import options_model
 from fusionkit.data.splits import Split
+from fusionkit.fusion.model import FusionModel
 from fusionkit.recipe.build import build_model
 from fusionkit.recipe.load import parse_recipe
 from fusionkit.recipe.sections import Recipe
@@ -69,14 +71,14 @@ def match_parameters(setting: Setting, split: Split, listener: Listener) -> tupl
         recipe, said = _closest(strategy.recipe, count, wanted)
         found.append(replace(strategy, recipe=recipe))
         notes.append(f"{strategy.label!r}: {said}")
-    _check(found)
+    check_different(found, "parameters")
     return replace(setting, strategies=tuple(beside(found))), tuple(notes)
 
 
 def _closest(recipe: Recipe, count: Callable[[Recipe], int], wanted: int) -> tuple[Recipe, str]:
     """The recipe that comes close first, or the closest, and what was turned."""
     best, has, turned = recipe, count(recipe), ""
-    for knob in _knobs(recipe):
+    for knob in knobs(recipe):
         if abs(has - wanted) <= CLOSE * wanted:
             break
         for value in _around(knob, count, wanted):
@@ -90,7 +92,8 @@ def _closest(recipe: Recipe, count: Callable[[Recipe], int], wanted: int) -> tup
     return best, f"{has:,} parameters ({off:+.1%}){turned or ' as it is'}{missed}"
 
 
-def _knobs(recipe: Recipe) -> Iterator[Knob]:
+def knobs(recipe: Recipe) -> Iterator[Knob]:
+    """What can be turned, in order: ``width``, ``rank`` or ``hidden`` of operations, then ``fusion.dim``."""
     for place, node in enumerate(recipe.graph.nodes):
         options = options_model(registry.fusion.get(node.kind))(**node.options)
         for name in OWN:
@@ -153,29 +156,58 @@ def _builds(recipe: Recipe, count: Callable[[Recipe], int]) -> bool:
         return False
 
 
-def _check(strategies: list[Strategy]) -> None:
+def check_different(strategies: Sequence[Strategy], match: str) -> None:
+    """Refuse strategies that matching made the same.
+
+    Raises:
+        ConfigError: two differ in nothing but their size.
+    """
     seen: dict[str, str] = {}
     for strategy in strategies:
-        said = dump_flow({**strategy.recipe.resolved(), "name": ""})
+        said = dump_flow(uncompared(strategy.recipe))
         if said in seen:
             raise ConfigError(
-                f"--match parameters must leave strategies that differ, but {seen[said]!r} and {strategy.label!r} "
+                f"--match {match} must leave strategies that differ, but {seen[said]!r} and {strategy.label!r} "
                 "differ in nothing but their size"
             )
         seen[said] = strategy.label
+
+
+class Workshop:
+    """Builds models of recipes that have the same sensors and records, as training does in the first fold.
+
+    Args:
+        recipe: one of them.
+        split: sensors that must be fitted before a model is built are fitted to the training part of its first fold.
+        listener: hears of ingestion.
+        device: where features are computed.
+    """
+
+    def __init__(self, recipe: Recipe, split: Split, listener: Listener, device: torch.device) -> None:
+        study = open_study(recipe, listener.prepare)
+        self.rows, self.device = split.folds[0].train, device
+        self.material = Material(recipe, study, device, listener.prepare)
+        self.modalities = self.material.fit_modalities(recipe, self.rows, (), recipe.seed)
+        self.tasks, self.targets = learn_tasks(recipe, study.records)
+        for name, task in self.tasks.items():
+            task.fit(self.targets[name][self.rows], name)
+
+    def build(self, recipe: Recipe) -> FusionModel:
+        """The model as built, on the CPU.
+
+        Raises:
+            ConfigError: it cannot be built.
+        """
+        with torch.random.fork_rng(devices=()):
+            read = parse_recipe(dump_recipe(recipe), "matched")
+            return build_model(read, self.modalities, self.material.stored, self.tasks)
 
 
 class _Counter:
     """Counts parameters of recipes that have the same sensors and records."""
 
     def __init__(self, recipe: Recipe, split: Split, listener: Listener) -> None:
-        study = open_study(recipe, listener.prepare)
-        material = Material(recipe, study, torch.device("cpu"), listener.prepare)
-        self.modalities = material.fit_modalities(recipe, split.folds[0].train, (), recipe.seed)
-        self.stored = material.stored
-        self.tasks, targets = learn_tasks(recipe, study.records)
-        for name, task in self.tasks.items():
-            task.fit(targets[name][split.folds[0].train], name)
+        self.workshop = Workshop(recipe, split, listener, torch.device("cpu"))
         self.known: dict[str, int] = {}
 
     def count(self, recipe: Recipe) -> int:
@@ -186,9 +218,5 @@ class _Counter:
         """
         said = dump_flow(recipe.resolved()["fusion"])
         if said not in self.known:
-            with torch.random.fork_rng(devices=()):
-                model = build_model(
-                    parse_recipe(dump_recipe(recipe), "matched"), self.modalities, self.stored, self.tasks
-                )
-            self.known[said] = sum(parameter.numel() for parameter in model.parameters())
+            self.known[said] = sum(parameter.numel() for parameter in self.workshop.build(recipe).parameters())
         return self.known[said]

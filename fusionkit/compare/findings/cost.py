@@ -1,7 +1,5 @@
 """What every strategy costs: parameters, multiplications, one answer and one step of training, measured in turn."""
 
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -10,20 +8,16 @@ import torch
 
 from fusionkit.compare.cells.cell import Ended, open_run
 from fusionkit.compare.experiment.grid import Block, Experiment
-from fusionkit.core import registry
-from fusionkit.core.levels import Batch
+from fusionkit.compare.experiment.step import TrainingStep, time_in_turn
 from fusionkit.data.loading import Loader
 from fusionkit.data.study import Study
 from fusionkit.evaluation.multiplications import count_multiplications
-from fusionkit.recipe.sections import Choice
-from fusionkit.training.device import pick_device, pick_precision
+from fusionkit.training.device import pick_device
 from fusionkit.training.material import Material
-from fusionkit.training.objective import TaskObjective
 from fusionkit.training.records import learn_tasks
-from fusionkit.training.trained import Trained, load_trained
-from fusionkit.training.update import JointUpdate
+from fusionkit.training.trained import load_trained
 
-ROUNDS, FEWEST, WARM = 40, 5, 2
+ROUNDS, FEWEST = 38, 5
 SECONDS = 3.0  # that a strategy may take, once it has the fewest rounds
 
 
@@ -60,12 +54,9 @@ def costs(block: Block, experiment: Experiment) -> list[Cost]:
         done = [one for one in ended if not one.problem]
         if done:
             ready.append((strategy.label, _Ready(done[0], block.study), median(one.seconds for one in done)))
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        times = _rounds([call for _, one, _ in ready for call in (one.answer, one.step)])
-    finally:
-        torch.set_num_threads(before)
+    calls = [call for _, one, _ in ready for call in (one.answer, one.step)]
+    taken = time_in_turn(calls, ROUNDS, fewest=FEWEST, seconds=SECONDS * len(calls) / 2)
+    times = [median(own) for own in taken]
     return [
         Cost(label, one.parameters, one.macs, 1e3 * times[2 * k], 1e3 * times[2 * k + 1], one.records, seconds)
         for k, (label, one, seconds) in enumerate(ready)
@@ -89,37 +80,13 @@ class _Ready:
         asked = rows["test"][[int(whole.argmax())]]  # one that has all sensors, if there is such
         self.window = Loader(study, inputs, {}, self.device, False).batch(torch.from_numpy(asked)).inputs
         self.macs = count_multiplications(self.model, self.window)
-        self.records, self.batch, self.update = self._training(
-            trained, material, study, {*rows["test"], *rows["validation"]}
-        )
-        self.generator = torch.Generator(self.device).manual_seed(0)
-
-    def _training(
-        self, trained: Trained, material: Material, study: Study, held_out: set[int]
-    ) -> tuple[int, Batch, JointUpdate]:
-        recipe, settings = trained.recipe, trained.recipe.train
-        _, targets = learn_tasks(recipe, study.records)
+        held_out = {*rows["test"], *rows["validation"]}
         others = [row for row in range(len(study.records)) if row not in held_out]
-        rows = torch.tensor(others[: settings.batch])
-        batch = material.loader(recipe, trained.modalities, targets).batch(rows)
-        balance = settings.balance or Choice(kind="fixed")
-        outcomes = [task.outcome for task in trained.tasks.values()]
-        objective = TaskObjective(
-            self.model,
-            trained.tasks,
-            {name: entry.weight for name, entry in recipe.tasks.items()},
-            mixup=settings.mixup,
-            balance=registry.balancing.build(balance.kind, balance.options, outcomes),
-        ).to(self.device)
-        update = JointUpdate(
-            objective,
-            objective,
-            weight_decay=settings.weight_decay,
-            clip=settings.clip or None,
-            precision=pick_precision(settings.precision, self.device),
-            device=self.device,
-        )
-        return len(rows), batch, update
+        learned = torch.tensor(others[: trained.recipe.train.batch])
+        _, targets = learn_tasks(trained.recipe, study.records)
+        batch = material.loader(trained.recipe, trained.modalities, targets).batch(learned)
+        self.records = len(learned)
+        self.step = TrainingStep(trained.recipe, trained.model, trained.tasks, batch, self.device)
 
     def answer(self) -> None:
         self.model.eval()
@@ -127,25 +94,6 @@ class _Ready:
             self.model(self.window)
         self._wait()
 
-    def step(self) -> None:
-        self.model.train()
-        self.update(self.batch, self.generator, 1e-9)
-        self._wait()
-
     def _wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-
-
-def _rounds(calls: Sequence[Callable[[], None]]) -> list[float]:
-    """Median seconds of each, called in turn so that other work on the machine slows all alike."""
-    taken: list[list[float]] = [[] for _ in calls]
-    began = time.perf_counter()
-    for number in range(ROUNDS):
-        for call, own in zip(calls, taken, strict=True):
-            before = time.perf_counter()
-            call()
-            own.append(time.perf_counter() - before)
-        if number + 1 >= FEWEST + WARM and time.perf_counter() - began > SECONDS * len(calls) / 2:
-            break
-    return [median(own[WARM:]) for own in taken]
