@@ -13,10 +13,10 @@ import numpy as np
 from fusionkit.runtime.description import Description
 from fusionkit.runtime.errors import BundleError
 from fusionkit.runtime.feed import Change, Chunk, Feed
-from fusionkit.runtime.fit import Fit, choose, delivered, fit
+from fusionkit.runtime.fit import Fit, check_units, choose, delivered, fit
 from fusionkit.runtime.log import CHANGES, read_change
 from fusionkit.runtime.manifest import Sensor
-from fusionkit.runtime.xdf import XdfFile
+from fusionkit.runtime.xdf import XdfFile, XdfStream
 
 Array = np.ndarray[Any, Any]
 Timed = tuple[float, Chunk | Change]
@@ -92,6 +92,7 @@ def replay_xdf(
     Raises:
         BundleError: the file is spoiled, a stream is missing or does not fit, or none is left.
     """
+    check_units(units, sensors)
     file = XdfFile(path)
     numbers = list(file.streams)
     described = [file.streams[number].description for number in numbers]
@@ -146,9 +147,13 @@ def _in_time(file: XdfFile, found: Mapping[str, tuple[int, Fit]]) -> Iterator[Ti
     streams = []
     for name, (number, how) in found.items():
         stream = file.streams[number]
-        fitted = ((how(values), stamps) for values, stamps in stream.chunks())
-        streams.append(_ending(name, _cut(name, fitted, stream.description)))
+        streams.append(_ending(name, _cut(name, _fitted(stream, how), stream.description)))
     return _merged(streams)
+
+
+def _fitted(stream: XdfStream, how: Fit) -> Iterator[tuple[Any, Array]]:
+    for values, stamps in stream.chunks():
+        yield how(values), stamps
 
 
 def _cut(name: str, chunks: Iterator[tuple[Any, Array]], described: Description) -> Iterator[Timed]:

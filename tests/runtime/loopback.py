@@ -26,8 +26,15 @@ SessionID = fk-%s
 level = -3
 """
 
-EEG_RATE, AUDIO_RATE = 100.0, 800.0
+EEG_RATE, AUDIO_RATE = 100.0, 1000.0
 EEG_CHANNELS = ("Fz", "Cz", "Pz")
+RECIPE = """\
+name: made
+data: {kind: manifest, path: t.csv}
+modalities: {eeg: {kind: eeg}, audio: {kind: audio, sample_rate: 1000}}
+fusion: {kind: vote}
+tasks: {state: {kind: classification}}
+"""
 SOS = [[0.2, 0.2, 0.0, 1.0, -0.6, 0.0]]
 
 
@@ -104,7 +111,7 @@ def write_bundle(path, step=0.1, seconds=0.5):
         "versions": {"fusionkit": "0"},
         "window": {"seconds": seconds, "step": step},
     }
-    files = {"model.onnx": model.SerializeToString()}
+    files = {"model.onnx": model.SerializeToString(), "recipe.yaml": RECIPE.encode()}
     manifest["sha256"] = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in {**files, "manifest.json": json.dumps(manifest).encode()}.items():
