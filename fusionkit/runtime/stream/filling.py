@@ -22,7 +22,7 @@ def fill(window: Array, *, lacks: bool) -> Array | None:
     """
     if not np.isnan(window).any():
         return window
-    gone = np.isnan(window.reshape(*window.shape[:2], -1)).any(2)
+    gone: Array = np.asarray(np.isnan(window.reshape(*window.shape[:2], -1)).any(2))
     off = 2 * gone.sum(0) > len(gone)
     if off.all() or (off.any() and not lacks):
         return None

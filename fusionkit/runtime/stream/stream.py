@@ -11,6 +11,7 @@ import numpy as np
 
 from fusionkit.runtime.errors import BundleError
 from fusionkit.runtime.session import Session
+from fusionkit.runtime.stream.calibration import Calibration, as_window
 from fusionkit.runtime.stream.debounce import Debounce, Debouncer
 from fusionkit.runtime.stream.decision import Decision
 from fusionkit.runtime.stream.filling import fill
@@ -18,6 +19,7 @@ from fusionkit.runtime.stream.health import Health, SensorHealth
 from fusionkit.runtime.stream.held import Held
 from fusionkit.runtime.stream.smoothing import Smoother, Smoothing
 from fusionkit.runtime.stream.track import Track
+from fusionkit.runtime.wearer import Wearer
 
 Array = np.ndarray[Any, Any]
 
@@ -49,6 +51,11 @@ class Stream:
     more than half of its samples, or such a channel where its features cannot do without, is absent. Where no sensor
     is present there is no decision.
 
+    Start-up. Where the manifest wants an alignment or statistics of the wearer that are not given, they are taken of the
+    first seconds of each sensor, as many as the recipe says, and there is no decision before they are whole; a sensor
+    that begins or returns later is absent until its own are. Statistics that go on (``normalise.update``) see each
+    window after it was decided, from the first one on that shares no sample with the segment.
+
     It may be used by several threads, such as one a sensor: one lock is held while a chunk is taken and decided upon, and
     each decision is returned once, to the thread whose push brought it. Memory is that of the windows and of what
     sensors are ahead of one another.
@@ -58,6 +65,8 @@ class Stream:
         step: seconds from decision to decision; default: the manifest's, else a window.
         late: seconds that the first sensor waits for the others; None waits for ever, or for `flush`.
         hold: seconds that a value of a sensor without time counts; default: the window.
+        wearer: whose alignment and statistics are known; what it lacks is taken of the first seconds.
+        calibrated: answer at the temperature of the manifest.
         smoothing: averages answers over decisions.
         debounce: keeps labels from flickering.
         max_queue: decisions that may be due at once; the oldest of more are skipped and counted, so that a slow
@@ -67,6 +76,7 @@ class Stream:
         window: seconds of the longest window.
         step: seconds from decision to decision.
         tracks: samples of the sensors with time, by name.
+        wearer: alignment and statistics, to be saved for the next time.
 
     Raises:
         BundleError: no sensor has time, or one looked ahead when it was trained, which no stream can do.
@@ -86,14 +96,21 @@ class Stream:
         hold: float | None = None,
         smoothing: Smoothing | None = None,
         debounce: Debounce | None = None,
+        wearer: Wearer | None = None,
+        calibrated: bool = False,
         max_queue: int | None = None,
     ) -> None:
         self.session = session
+        self.wearer = Wearer(session) if wearer is None else wearer
         self.tracks: dict[str, Track] = {}
+        self._calibrations: dict[str, Calibration] = {}
         for name, sensor in session.sensors.items():
             if sensor.sample_rate is not None:
                 samples = sensor.longest if sensor.window is None else sensor.window.samples
-                self.tracks[name] = Track(name, sensor, session.chain(name), samples)
+                bank = sensor.align is not None and any(step["step"] == "bank" for step in sensor.chain or ())
+                plain = session.chain(name, bank=False) if bank and name not in self.wearer.matrix else None
+                self.tracks[name] = Track(name, sensor, session.chain(name), samples, plain)
+                self._calibrations[name] = Calibration(name, sensor, self.tracks[name], self.wearer)
         if not self.tracks:
             raise BundleError("a stream needs a sensor with time, but this bundle has none: use Session.predict")
         rates = {name: float(session.sensors[name].sample_rate or 0) for name in self.tracks}
@@ -112,7 +129,7 @@ class Stream:
             for name, sensor in session.sensors.items()
             if sensor.sample_rate is None
         }
-        self._max_queue = max_queue
+        self._max_queue, self._calibrated = max_queue, calibrated
         self._smoother = Smoother(smoothing)
         self._debouncer = Debouncer(debounce, session.tasks)
         self._lock = threading.RLock()
@@ -299,36 +316,41 @@ class Stream:
 
     def _answer(self, number: int, ready: set[str]) -> Decision | None:
         time = self._time(number)
-        windows: dict[str, Any] = {}
-        needed: dict[str, int] = {}
-        for name in self.session.sensors:
-            if name in self._held:
-                value = self._held[name].at(time)
-                if value is not None:
-                    windows[name] = value
-            elif name in ready:
-                track = self.tracks[name]
-                first = track.first(time - self._spans[name])
-                window = fill(track.window(first), lacks=self.session.sensors[name].lacks)
-                if window is not None:
-                    windows[name] = (
-                        window[:, 0] if self.session.sensors[name].layout == "time" else np.moveaxis(window, 0, -1)
-                    )
-                    needed[name] = first + track.samples
+        needed = {name: self.tracks[name].first(time - self._spans[name]) + self.tracks[name].samples for name in ready}
+        waiting = {name for name, last in needed.items() if not self._calibrations[name].reach(last)}
+        if waiting and not self._made:
+            self._calibrating += 1
+            return None
+        windows = {name: value for name, held in self._held.items() if (value := held.at(time)) is not None}
+        for name in ready - waiting:
+            sensor, track = self.session.sensors[name], self.tracks[name]
+            window = fill(track.window(needed[name] - track.samples), lacks=sensor.lacks)
+            if window is not None:
+                windows[name] = self.wearer.aligned(name, as_window(sensor, window))
         for name in self.session.sensors:
             self._counts[name]["windows" if name in windows else "absent"] += 1
         if not windows:
             self._empty += 1
             return None
-        raw = {task: answer[0] for task, answer in self.session.predict(windows).items()}
+        statistics = {name: of for name, of in self.wearer.statistics.items() if name in windows}
+        asked = self.session.predict(windows, statistics=statistics, calibrated=self._calibrated)
+        raw = {task: answer[0] for task, answer in asked.items()}
+        self._update(windows, needed)
         answers = self._smoother.push(number, raw)
         label, confidence = self._debouncer.push(time, answers)
         now = clocks.monotonic()
-        lag = now - max((self._arrived(name, last) for name, last in needed.items()), default=now)
+        lag = now - max((self._arrived(name, needed[name]) for name in windows if name in needed), default=now)
         self._made += 1
         self._lags.append(lag)
         present = {name: name in windows for name in self.session.sensors}
         return Decision(time, number, answers, raw, label, confidence, present, lag)
+
+    def _update(self, windows: Mapping[str, Any], needed: Mapping[str, int]) -> None:
+        """Let statistics that go on see windows that were decided, but those that share samples with the segment."""
+        for name, last in needed.items():
+            update = self.session.sensors[name].normalise.update
+            if update and name in windows and last - self.tracks[name].samples >= self._calibrations[name].end:
+                self.wearer.normalise_by(name, windows[name])
 
     def _arrived(self, name: str, needed: int) -> float:
         """When the sample before a number came."""
@@ -341,7 +363,7 @@ class Stream:
             if not track.begun:
                 continue
             first = track.first(time - self._spans[name]) - 1
-            track.keep(first)
+            track.keep(first if self._calibrations[name].done else min(first, self._calibrations[name].first))
             arrivals = self._arrivals[name]
             while len(arrivals) > 1 and arrivals[0][0] < first + track.samples:
                 arrivals.popleft()

@@ -30,16 +30,18 @@ class Track:
         sensor: what the manifest says of it.
         chain: fresh, its causal steps.
         samples: of a window.
+        plain: fresh, the chain without the filters of bands, where its samples are wanted as well; None: they are not.
 
     Attributes:
         clock: places of its samples on their grid.
         samples: of a window.
         living: whether decisions wait for it.
         resets: how often its filters started anew.
+        origin: number of the first sample of the stretch that no long gap has broken.
         taken: samples that came, whatever became of them.
     """
 
-    def __init__(self, name: str, sensor: Sensor, chain: Chain, samples: int) -> None:
+    def __init__(self, name: str, sensor: Sensor, chain: Chain, samples: int, plain: Chain | None = None) -> None:
         assert sensor.sample_rate is not None
         self.name, self.samples = name, samples
         self.channels = max(1, len(sensor.channels if sensor.stream is None else sensor.stream.channels))
@@ -52,6 +54,8 @@ class Track:
         chain.reset()
         self._fed = 0
         self._rings: deque[Ring] = deque()
+        self._plain = plain
+        self._plain_ring: Ring | None = None
         self._begin(0)
 
     @property
@@ -92,7 +96,7 @@ class Track:
         for placed in self.clock.place(stamps, latest):
             if placed.place > self._fed:
                 self._lose(placed.place)
-            self._rings[-1].push(self._chain.push(values[placed.start : placed.stop]))
+            self._feed(values[placed.start : placed.stop])
             self._fed = placed.place + placed.stop - placed.start
 
     def first(self, time: float) -> int:
@@ -128,13 +132,28 @@ class Track:
         """When the last stretch without a long gap began."""
         return self.clock.time_of(self._stretch)
 
+    def plain_window(self, first: int, count: int) -> Array:
+        """Samples from the origin on that no filter of bands has seen; a view."""
+        return self.window(first, count) if self._plain_ring is None else self._plain_ring.window(first, count)
+
+    def close_plain(self) -> None:
+        """Samples without the filters of bands are not wanted any more."""
+        self._plain = self._plain_ring = None
+
+    def _feed(self, values: Array) -> None:
+        self._rings[-1].push(self._chain.push(values))
+        if self._plain is not None and self._plain_ring is not None:
+            self._plain_ring.push(self._plain.push(values))
+
     def _lose(self, place: int) -> None:
         """Samples are lost up to a place."""
         lost = place - self._fed
         if lost <= BRIDGED_SECONDS * self.rate:
-            self._rings[-1].push(self._chain.push(np.full((lost, self.channels), np.nan)))
+            self._feed(np.full((lost, self.channels), np.nan))
         else:
             self._chain.reset()
+            if self._plain is not None:
+                self._plain.reset()
             self.resets += 1
             self._begin(place)
 
@@ -146,4 +165,6 @@ class Track:
         ring = Ring(self._item, first - self.samples, 3 * self.samples)
         ring.lose(self.samples)
         self._rings.append(ring)
-        self._stretch = place
+        self._stretch, self.origin = place, first
+        if self._plain is not None:
+            self._plain_ring = Ring(self._item[:1], first, 3 * self.samples)
