@@ -10,8 +10,10 @@ from jaxtyping import Bool, Float
 from fusionkit.core.errors import ConfigError, DataError
 from fusionkit.core.recording import Array
 from fusionkit.evaluation.formula import of_mean
-from fusionkit.evaluation.intervals import Interval, bootstrap
+from fusionkit.evaluation.intervals import Interval
+from fusionkit.evaluation.metric import Metric
 from fusionkit.evaluation.metrics import known
+from fusionkit.evaluation.statistics.resampled import resample_metric
 
 Kind = Literal["lac", "aps"]
 ROUNDING = 1e-12
@@ -120,8 +122,8 @@ def coverage(
     member, truth, keep = known(sets.astype(np.float64), target)
     names, who = np.unique(np.asarray(subjects)[keep], return_inverse=True)
     return Coverage(
-        coverage=bootstrap(held, sets, target, subjects, seed=seed, repetitions=repetitions),
-        size=bootstrap(size, sets, target, subjects, seed=seed, repetitions=repetitions),
+        coverage=_interval(held, sets, target, subjects, seed, repetitions),
+        size=_interval(size, sets, target, subjects, seed, repetitions),
         empty=float((member.sum(1) == 0).mean()) if len(member) else math.nan,
         single=float((member.sum(1) == 1).mean()) if len(member) else math.nan,
         by_subject={
@@ -129,6 +131,11 @@ def coverage(
             for name, rows in ((name, who == number) for number, name in enumerate(names))
         },
     )
+
+
+def _interval(metric: Metric, sets: Array, target: Array, subjects: Array, seed: int, repetitions: int) -> Interval:
+    drawn = resample_metric(metric, [sets], target, subjects, seed=seed, repetitions=repetitions)
+    return drawn.then(lambda values: values[..., 0]).interval()
 
 
 def _holds(member: Array, target: Array) -> Array:

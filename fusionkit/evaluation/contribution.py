@@ -12,6 +12,7 @@ from jaxtyping import Float
 from fusionkit.core.errors import DataError, ShapeError, UnknownNameError
 from fusionkit.core.recording import Array
 from fusionkit.evaluation.intervals import Interval
+from fusionkit.evaluation.statistics.conclude import signed
 from fusionkit.evaluation.statistics.resampled import Resampled
 
 MOST = 12  # sensors; each more doubles the subsets
@@ -30,6 +31,7 @@ class Contribution:
         shapley: each sensor's share of the total.
         alone: what it scores above none, without the others.
         added: what it adds to all the others.
+        shown: whether that is shown not to be 0, all sensors asked at once: by an interval at 1 - 0.05 / m, of m sensors.
         pairs: by two sensors, what they are worth together beyond what each brings; below 0 where they say the same.
         check: largest distance of a share from its estimate by random orders, in standard errors.
     """
@@ -39,6 +41,7 @@ class Contribution:
     shapley: dict[str, Interval]
     alone: dict[str, Interval]
     added: dict[str, Interval]
+    shown: dict[str, bool]
     pairs: dict[tuple[str, str], Interval]
     check: float
 
@@ -58,27 +61,30 @@ def contribution(scores: Resampled, sensors: Sequence[str], *, seed: int = 0, or
     if _sensors(scores.value) != len(sensors) or scores.value.ndim != 1:
         raise ShapeError(f"there must be a score for each of {2 ** len(sensors)} subsets, got {scores.value.shape}")
 
-    def each(measure: Callable[[Array], Array]) -> dict[str, Interval]:
-        return dict(zip(sensors, scores.then(measure).intervals(), strict=True))
+    def each(measure: Callable[[Array], Array], level: float = 0.95) -> dict[str, Interval]:
+        return dict(zip(sensors, scores.then(measure).intervals(level), strict=True))
 
     first, second = np.triu_indices(len(sensors), k=1)
     together = scores.then(lambda values: interaction(values)[..., first, second])
     exact = shapley(scores.value)
     sampled, error = sampled_shapley(scores.value, orders=orders, seed=seed)
-    away = np.divide(np.abs(exact - sampled), error, out=np.zeros(len(error)), where=error > 0)
+    apart = np.where(np.abs(exact - sampled) < 1e-9, 0, np.abs(exact - sampled))
+    away = np.divide(apart, error, out=np.where(apart > 0, np.inf, 0.0), where=error > 0)
+    strict = each(added, 1 - 0.05 / len(sensors))
     return Contribution(
         sensors=tuple(sensors),
         total=scores.then(lambda values: values[..., -1] - values[..., 0]).interval(),
         shapley=each(shapley),
         alone=each(alone),
         added=each(added),
+        shown={name: bool(one.low > 0 or one.high < 0) for name, one in strict.items()},
         pairs=dict(zip(combinations(sensors, 2), together.intervals(), strict=True)),
         check=float(away.max(initial=0)),
     )
 
 
 def adds(found: Contribution, sensor: str) -> str:
-    """Whether a sensor adds anything to the others, in words that its interval carries.
+    """Whether a sensor adds anything to the others, in words that its interval carries, asked of all sensors at once.
 
     ``eeg adds 0.031 [0.010, 0.052] to audio and image.``
 
@@ -90,14 +96,16 @@ def adds(found: Contribution, sensor: str) -> str:
     others = [name for name in found.sensors if name != sensor]
     to = f"{', '.join(others[:-1])} and {others[-1]}" if len(others) > 1 else "".join(others) or "nothing"
     gain = found.added[sensor]
-    size = f"{gain.value:.3f} [{gain.low:.3f}, {gain.high:.3f}]"
+    size = f"{signed(gain.value)} [{signed(gain.low)}, {signed(gain.high)}]"
     if not np.isfinite([gain.low, gain.high]).all():
         return f"Whether {sensor} adds anything to {to} cannot be said: {gain.note or 'there is no interval'}."
-    if gain.low > 0:
-        return f"{sensor} adds {size} to {to}."
-    if gain.high < 0:
-        return f"{sensor} takes away from {to}: {size}."
-    return f"{sensor} is not shown to add anything to {to}: the interval covers 0 ({size})."
+    if gain.low <= 0 <= gain.high:
+        return f"{sensor} is not shown to add anything to {to}: the interval covers 0 ({size})."
+    if not found.shown[sensor]:
+        says = "add anything to" if gain.low > 0 else "take away from"
+        many = len(found.sensors)
+        return f"{sensor} is not shown to {says} {to}: asked of {many} sensors at once, it may be chance ({size} by itself)."
+    return f"{sensor} adds {size} to {to}." if gain.low > 0 else f"{sensor} takes away from {to}: {size}."
 
 
 def subsets(sensors: Sequence[str]) -> list[frozenset[str]]:

@@ -74,7 +74,7 @@ class Calibration:
     Attributes:
         task: its name.
         by: what the split keeps whole.
-        groups: how many new ones were tested.
+        groups: how many new ones were tested and have a label.
         level: share of sets that shall hold the right class.
         strategies: those that came to a result in every cell.
         note: why nothing is calibrated; empty where it is.
@@ -126,7 +126,8 @@ def calibrations(
             _calibrated(label, name, task, target, group, of, rows, aside, level, repetitions)
             for label, of in whole.items()
         ]
-        groups = len(np.unique(group[np.concatenate(rows)]))
+        tested = np.concatenate(rows)
+        groups = len(np.unique(group[tested][~np.isnan(target[tested])]))
         made.append(Calibration(name, by, groups, level, tuple(strategies), "" if aside else UNFITTED))
     return made
 
@@ -191,7 +192,7 @@ def _calibrated(
                 for said, at in zip(answers, seeds, strict=True)
             ]
             values, draws = ([getattr(one, part) for one in drawn] for part in ("value", "draws"))
-            found[metric] = Resampled(np.mean(values, axis=0), np.mean(draws, axis=0))
+            found[metric] = Resampled(np.mean(values, axis=0), np.mean(draws, axis=0), drawn[0].subjects)
         return found
 
     found = measured(list(zip(before, after, strict=True)) if aside else [(said,) for said in before])

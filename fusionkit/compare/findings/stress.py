@@ -84,7 +84,7 @@ class Stress:
         metric: its main metric.
         better: which direction of that is better.
         by: what subjects are: what the split keeps whole.
-        subjects: how many of those the intervals are over.
+        subjects: how many of those the intervals are over: with a label.
         strategies: those all of whose cells were asked again.
         left_out: why others were not.
         cases: what strikes.
@@ -235,7 +235,9 @@ def _stress(
         for seed in range(len(next(iter(found.values()))))
     ]
     columns = Resampled(
-        np.mean([one.value for one in draws], axis=0) * sign, np.mean([one.draws for one in draws], axis=0) * sign
+        np.mean([one.value for one in draws], axis=0) * sign,
+        np.mean([one.draws for one in draws], axis=0) * sign,
+        draws[0].subjects,
     )
     cases = _cases(firsts.values())
     places = [[one.column(case) for case in cases] for one in firsts.values()]
@@ -248,7 +250,7 @@ def _stress(
         metric=metric.name,
         better=metric.better,
         by=by,
-        subjects=len(np.unique(group)),
+        subjects=columns.subjects,
         strategies=labels,
         left_out=dict(left_out),
         cases=tuple(cases),

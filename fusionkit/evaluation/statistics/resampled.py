@@ -1,10 +1,12 @@
 """Paired bootstrap: scores, and the same scores with other subjects, drawn once for all of them."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from scipy.stats import norm, t
 
 from fusionkit.core.errors import ConfigError, DataError, ShapeError
 from fusionkit.core.recording import Array
@@ -24,32 +26,51 @@ class Resampled:
     Attributes:
         value: the scores themselves, ``(*score)``.
         draws: those of each resample, ``(repetition, *score)``; nan where there is one subject only.
+        subjects: how many were drawn from, which says how far intervals fall short.
     """
 
     value: Array
     draws: Array
+    subjects: int
 
     def then(self, statistic: Callable[[Array], Array]) -> "Resampled":
         """A function of the scores, which has to leave leading axes alone."""
-        return Resampled(np.asarray(statistic(self.value)), np.asarray(statistic(self.draws)))
+        return Resampled(np.asarray(statistic(self.value)), np.asarray(statistic(self.draws)), self.subjects)
 
     def interval(self, level: float = 0.95) -> Interval:
-        """Percentile interval of a single score.
+        """Percentile interval of a single score, as wide as so few subjects ask for (`widened`).
 
         Raises:
             ShapeError: there are several.
         """
         if self.value.ndim:
             raise ShapeError(f"an interval must be of one score, but got {self.value.shape}")
-        return percentile_interval(float(self.value), self.draws, level)
+        return percentile_interval(float(self.value), self.draws, widened(level, self.subjects))
 
     def intervals(self, level: float = 0.95) -> list[Interval]:
-        """Percentile interval of every score, those of the last axis together."""
+        """Likewise of every score, those of the last axis together."""
         draws = self.draws.reshape(len(self.draws), -1)
         return [
-            percentile_interval(float(value), draws[:, number], level)
+            percentile_interval(float(value), draws[:, number], widened(level, self.subjects))
             for number, value in enumerate(self.value.reshape(-1))
         ]
+
+
+def widened(level: float, subjects: int) -> float:
+    r"""Level of a percentile interval that holds the truth as often as said, though subjects are few.
+
+    .. math:: 2 \Phi\!\left(\sqrt{\tfrac{n}{n - 1}} \; t_{n-1, (1 + \mathrm{level}) / 2}\right) - 1
+
+    Resampled means spread by :math:`\sqrt{(n - 1) / n}` too little, and a normal law stands where Student's should.
+    At 95 %, ten subjects take 98.3 %, 60 take 95.6 %.
+
+    Reference:
+        Hesterberg, What Teachers Should Know About the Bootstrap, The American Statistician 2015 (expanded percentiles).
+    """
+    if subjects < 2:
+        return level
+    reach = math.sqrt(subjects / (subjects - 1)) * t.ppf((1 + level) / 2, subjects - 1)
+    return float(min(2 * norm.cdf(reach) - 1, np.nextafter(1, 0)))
 
 
 def resample_means(
@@ -57,9 +78,10 @@ def resample_means(
 ) -> Resampled:
     """Mean over subjects of every score, and of subjects drawn with replacement.
 
-    Scores 1 and 3 of two subjects have mean 2, and resamples of 1, 2 or 3. As for any percentile bootstrap,
-    intervals are too narrow with few subjects: of a mean of normal scores, one at 95 % held the truth in 93 % of
-    studies with 24 subjects, 90 % with 10 and 83 % with 5.
+    Scores 1 and 3 of two subjects have mean 2, and resamples of 1, 2 or 3. Percentiles
+    alone are too narrow with few subjects: of a mean of normal scores, 95 % of them held the truth in 92 % of
+    studies with 24 subjects, 89 % with 10 and 84 % with 5; `widened`, in 94, 94 and 92 %. With three the widest that
+    resamples can give holds it in 74 %.
 
     Args:
         scores: of every subject, seeds averaged before.
@@ -78,7 +100,7 @@ def resample_means(
     flat = scores.reshape(len(scores), -1)
     value = np.asarray(scores.mean(0))
     drawn = [draws @ flat / len(flat) for draws in _chunks(len(flat), repetitions, seed, flat.shape[1])]
-    return Resampled(value, np.concatenate(drawn).reshape(-1, *value.shape))
+    return Resampled(value, np.concatenate(drawn).reshape(-1, *value.shape), len(flat))
 
 
 def resample_metric(
@@ -121,7 +143,7 @@ def resample_metric(
         np.stack([resampler(draws) for resampler in resamplers], axis=-1)
         for draws in _chunks(len(names), repetitions, seed, len(group))
     ]
-    return Resampled(value, np.concatenate(drawn))
+    return Resampled(value, np.concatenate(drawn), len(names))
 
 
 def _chunks(subjects: int, repetitions: int, seed: int, width: int) -> list[Array]:

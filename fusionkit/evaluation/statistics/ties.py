@@ -20,7 +20,7 @@ def levels(values: Float[np.ndarray, "*test value"]) -> Int[np.ndarray, "*test v
 
 
 def without_rounding(
-    differences: Float[np.ndarray, "*test"], scale: Float[np.ndarray, "*size"] | float
+    differences: Float[np.ndarray, "*test"] | float, scale: Float[np.ndarray, "*size"] | float
 ) -> Float[np.ndarray, "*test"]:
     """Differences of numbers of that size, 0 where rounding alone made them: 1e-17 of scores near 1."""
     return np.where(np.abs(differences) <= ROUNDING * np.asarray(scale), 0.0, differences)

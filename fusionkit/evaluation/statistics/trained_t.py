@@ -91,7 +91,8 @@ def trained_t(differences: Float[np.ndarray, "*test subject seed"], fold: Int[np
     each = without_rounding(differences.mean(-1), largest[..., None])
     mean = each.mean(-1)
     over_subjects = each.var(-1, ddof=1) / subjects
-    unseen = max(0.0, 1 - (1 - weight.sum()) / (weight.sum() * (subjects - 1))) if seeds > 1 else 0.0
+    unseen = 1 - (1 - weight.sum()) / (weight.sum() * (subjects - 1)) if seeds > 1 else 0.0
+    unseen = max(0.0, float(without_rounding(unseen, 1.0)))
     over_seeds = unseen * weight * by_fold.var(-1, ddof=min(1, seeds - 1)) / seeds  # (..., fold)
     variance = over_subjects + over_seeds.sum(-1)
     worth = over_subjects**2 / (subjects - 1) + (over_seeds**2).sum(-1) / max(1, seeds - 1)

@@ -122,6 +122,15 @@ def test_every_cell_is_fitted_to_its_own_calibration_groups(monkeypatch):
     assert f"hold it in {100 * np.mean(said):.1f} %" in sentence(one, task) and "8 new subjects'" in sentence(one, task)
 
 
+def test_people_without_a_label_are_not_counted(monkeypatch):
+    group, logit, target, folds = drawn(groups=8)
+    target[group == 0] = np.nan
+    block, _, result = made(target, group, folds, over_sure(logit))
+    patched(monkeypatch, result, 2, seeds=1)
+    (task,) = calibrations(block, None, repetitions=20)
+    assert task.groups == 7 and "7 new subjects'" in sentence(task.strategies[0], task)
+
+
 def test_test_labels_and_training_labels_have_no_say_in_what_is_fitted(monkeypatch):
     group, logit, target, folds = drawn(groups=8)
     fitted = []

@@ -170,6 +170,16 @@ def test_what_was_not_asked_is_left_out_by_name_and_records_are_those_of_all(mon
     assert stress(block, experiment) == []
 
 
+def test_people_without_a_label_are_not_counted_among_those_that_intervals_are_over(monkeypatch):
+    block, experiment, _, _, name = setting(monkeypatch)
+    labels = block.study.records.labels
+    ((column, words),) = labels.items()
+    labels[column] = tuple(None if who == 2 else word for who, word in zip(GROUP, words, strict=True))
+    (found,) = stress(block, experiment, repetitions=10)
+    assert found.subjects == 3
+    assert "95 % intervals over 3 subjects" in "".join(stress_section(found))
+
+
 def test_a_fault_that_a_strategys_sensor_cannot_suffer_has_no_score(monkeypatch):
     block, experiment, cells, *_ = setting(monkeypatch)
     for folds in cells["both"]:
