@@ -68,12 +68,12 @@ def sensor(kind, rate, samples, channels, unit, layout, chain):
     }
 
 
-def write_bundle(path, step=0.1, seconds=0.5):
+def write_bundle(path, step=0.1, seconds=0.5, channels=EEG_CHANNELS, eeg_rate=EEG_RATE, audio_rate=AUDIO_RATE):
     """EEG and sound against each other by their power; the graph is written down node by node."""
     from onnx import TensorProto, helper, numpy_helper
 
     scale = {"eeg": np.float32(1e10), "audio": np.float32(10)}
-    axes = {"eeg": ["batch", len(EEG_CHANNELS), "eeg_time"], "audio": ["batch", "audio_time"]}
+    axes = {"eeg": ["batch", len(channels), "eeg_time"], "audio": ["batch", "audio_time"]}
     nodes, inputs, weights = [], [], []
     for name in ("eeg", "audio"):
         inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, axes[name]))
@@ -100,8 +100,8 @@ def write_bundle(path, step=0.1, seconds=0.5):
         "version": 2,
         "name": "made",
         "sensors": {
-            "eeg": sensor("eeg", EEG_RATE, round(seconds * EEG_RATE), EEG_CHANNELS, "V", "channel, time", chain),
-            "audio": sensor("audio", AUDIO_RATE, round(seconds * AUDIO_RATE), (), "", "time", []),
+            "eeg": sensor("eeg", eeg_rate, round(seconds * eeg_rate), channels, "V", "channel, time", chain),
+            "audio": sensor("audio", audio_rate, round(seconds * audio_rate), (), "", "time", []),
         },
         "tasks": {
             "state": {"kind": "classification", "classes": ["calm", "tense"], "outcome": "probabilities", "state": {}}
@@ -144,7 +144,11 @@ OUTLET = """
         wait = last - pylsl.local_clock()
         if wait > 0:
             time.sleep(wait)
-        outlet.push_chunk(values.astype(kind if kind != "double64" else "f8"), last)
+        values = values.astype(kind if kind != "double64" else "f8")
+        if "trace" in told:
+            with open(told["trace"], "a") as file:
+                print(pylsl.local_clock(), last, file=file)
+        outlet.push_chunk(values, last)
         sent += chunk
 """
 """A process that plays an amplifier: noise in chunks, its timestamps on an even clock."""

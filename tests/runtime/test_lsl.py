@@ -264,3 +264,40 @@ def test_a_sensor_that_is_killed_is_absent_and_returns_and_the_log_decides_alike
     assert [(one.time, one.present) for one in replayed] == [(one.time, one.present) for one in decisions]
     for one, other in zip(replayed, decisions, strict=True):
         np.testing.assert_allclose(one.answers["state"], other.answers["state"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_latency_from_the_last_sample_to_a_decision_in_a_third_process(on_air, env, tmp_path, capsys):
+    """62 channels of EEG at 200 Hz and sound at 16 kHz, in chunks of 10 ms, from two processes; ours; and a listener."""
+    names = tuple(f"E{number}" for number in range(62))
+    rates = {"eeg": 200.0, "audio": 16000.0}
+    path = write_bundle(tmp_path / "m.fusion", 0.1, 1.0, names, rates["eeg"], rates["audio"])
+    traces = {name: tmp_path / f"{name}.txt" for name in rates}
+    eeg = {"type": "EEG", "channels": 62, "labels": names, "unit": "microvolts", "size": 10.0}
+    on_air(name="amp-fast", **eeg, rate=rates["eeg"], chunk=0.01, trace=str(traces["eeg"]))
+    on_air(name="mic-fast", **AUDIO | {"rate": rates["audio"]}, chunk=0.01, trace=str(traces["audio"]))
+    name = f"fast-{os.getpid()}"
+    words = ["stream", path, "--lsl", "--source", "eeg=amp-fast", "--source", "audio=mic-fast", "--outlet", name]
+    loop = subprocess.Popen(
+        [sys.executable, "-m", "fusionkit", *words, "--wait", "60", "--duration", "22", "--quiet"],
+        env=env,
+        stdout=subprocess.DEVNULL,
+    )
+    listener = listen(env, name)
+    try:
+        assert loop.wait(timeout=PATIENCE) == 0
+        _, *heard = [json.loads(line) for line in listener.communicate(timeout=PATIENCE)[0].splitlines()]
+    finally:
+        end(loop, listener)
+    pushed = {sensor: np.loadtxt(trace) for sensor, trace in traces.items()}
+    late = []
+    for now, stamp, sample in heard:
+        assert sample[-2:] == [1, 1]
+        chunks = [np.searchsorted(pushed[one][:, 1], stamp - 1 / rates[one] - 1e-6) for one in rates]
+        late.append(now - max(pushed[one][place, 0] for one, place in zip(rates, chunks, strict=True)))
+    p50, p99 = 1e3 * np.percentile(late, [50, 99])
+    with capsys.disabled():
+        print(
+            f"\n  LSL, push of the last sample to decision in a third process: p50 {p50:.2f} ms, p99 {p99:.2f} ms of {len(late)}"
+        )
+    assert len(late) > 150 and min(late) > 0 and p50 < 100
