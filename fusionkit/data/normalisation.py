@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
 import torch
@@ -127,8 +127,14 @@ def statistics(
     """
     sensor = study.sensor(sensor_name)
     if options.kind == "calibration":
-        windows = Windows(sensor_name, sensor, modality, alignment)
-        return _calibrate(options, study, windows, front_end, cached, smooth, device)
+        windows, seconds = Windows(sensor_name, sensor, modality, alignment), options.seconds
+        assert seconds is not None
+
+        def begin(segment: Segment) -> Person:
+            features = _segment_features(segment, windows, front_end, seconds, device)
+            return _Cached(features if smooth is None else smooth(features), cached)
+
+        return by_segments(options, study, sensor_name, cached.values.shape[2:], begin)
     if options.kind in ("none", "training"):
         return None
     recording = np.asarray(sensor.recording)
@@ -140,7 +146,7 @@ def statistics(
         shift,
         scale,
         np.zeros(len(study.records), np.bool_),
-        f"{sensor_name}: normalised by all records of each {options.kind}, without labels: transductive",
+        transductive_note(sensor_name, options.kind),
     )
 
 
@@ -205,45 +211,94 @@ def _group_statistics(cached: CachedFeatures, group: Int[np.ndarray, " record"])
     )
 
 
-def _calibrate(
+class Person(Protocol):
+    """Somebody whose calibration segment was seen, and whose statistics may go on with later records."""
+
+    @property
+    def shift(self) -> Array:
+        """Mean ``(channel, subchannel)`` of what was seen."""
+
+    @property
+    def scale(self) -> Array:
+        """Standard deviation, likewise."""
+
+    def see(self, row: int) -> None:
+        """Go on with a record."""
+
+
+def by_segments(
     options: NormaliseOptions,
     study: Study,
-    windows: Windows,
-    front_end: FrontEnd,
-    cached: CachedFeatures,
-    smooth: Callable[[Array], Array] | None,
-    device: torch.device,
+    sensor_name: str,
+    shape: tuple[int, ...],
+    begin: Callable[[Segment], Person],
 ) -> Statistics:
-    sensor, name, seconds, over = windows.sensor, windows.name, options.seconds, options.over or "subject"
+    """Statistics of calibration segments, and with ``update`` of every record before.
+
+    Args:
+        options: of kind ``calibration``.
+        study: the study.
+        sensor_name: which sensor.
+        shape: ``(channel, subchannel)`` of its features.
+        begin: sees a segment.
+
+    Raises:
+        DataError: a subject has no recording to calibrate on, or one that is too short.
+    """
+    sensor, seconds, over = study.sensor(sensor_name), options.seconds, options.over or "subject"
     assert seconds is not None
-    segments = find_segments(name, sensor, study.records, seconds, options.recording, over)
+    segments = find_segments(sensor_name, sensor, study.records, seconds, options.recording, over)
     used = overlapping(segments, sensor)
     groups = np.where(sensor.present, sensor_groups(over, sensor, study.records), -1)
     count = len(groups) if options.update else int(groups.max(initial=-1)) + 1
-    shift, scale = (np.full((count + 1, *cached.values.shape[2:]), fill, np.float32) for fill in (0, 1))
+    shift, scale = (np.full((count + 1, *shape), fill, np.float32) for fill in (0, 1))
     order = time_order(sensor)
     for segment in segments:
-        running = RunningStatistics(cached.values.shape[2:])
-        features = _segment_features(segment, windows, front_end, seconds, device)
-        running.update(features if smooth is None else smooth(features))
+        person = begin(segment)
         if not options.update:
-            shift[segment.group], scale[segment.group] = running.shift, running.scale
+            shift[segment.group], scale[segment.group] = person.shift, person.scale
             continue
         for row in order[groups[order] == segment.group].tolist():
-            shift[row], scale[row] = running.shift, running.scale
+            shift[row], scale[row] = person.shift, person.scale
             if not used[row]:  # whose samples the segment has brought already
-                running.update(cached.values[row, : cached.steps[row]])
+                person.see(row)
     number = np.arange(count) if options.update else groups
     return Statistics(
         np.where(sensor.present, number, count),
         shift,
         scale,
         used,
-        f"{name}: normalised by the first {seconds:g} s of {'a recording of each subject' if over == 'subject' else 'each recording'}"
+        f"{sensor_name}: normalised by the first {seconds:g} s of "
+        + ("a recording of each subject" if over == "subject" else "each recording")
         + (f" ({options.recording})" if options.recording else "")
         + (" and every record before" if options.update else "")
         + f", whose {int(used.sum())} records are not scored",
     )
+
+
+def transductive_note(sensor_name: str, kind: str) -> str:
+    """What a report should say of statistics of all records."""
+    return f"{sensor_name}: normalised by all records of each {kind}, without labels: transductive"
+
+
+class _Cached:
+    """Somebody whose records' features lie in a cache."""
+
+    def __init__(self, segment: Array, cached: CachedFeatures) -> None:
+        self._cached = cached
+        self._running = RunningStatistics(cached.values.shape[2:])
+        self._running.update(segment)
+
+    @property
+    def shift(self) -> Array:
+        return self._running.shift
+
+    @property
+    def scale(self) -> Array:
+        return self._running.scale
+
+    def see(self, row: int) -> None:
+        self._running.update(self._cached.values[row, : self._cached.steps[row]])
 
 
 def _segment_features(
@@ -252,12 +307,21 @@ def _segment_features(
     """Features ``(step, channel, subchannel)`` of a calibration segment."""
     window = windows.stretch(segment.row, segment.first, segment.count)
     features, steps = run_front_end(front_end, window[None].copy(), np.array([window.shape[-1]]), device)
-    if steps[0] < 2:
-        raise DataError(
-            f"calibration needs two steps of features or more, but {seconds:g} s of {windows.name} of {segment.name} "
-            f"give {steps[0]}"
-        )
     real = features[0, : steps[0]]
-    if not (np.isfinite(real) | (np.isnan(real) & front_end.lacks)).all():
-        raise DataError(f"features must be finite, but those of the calibration of {segment.name} are not")
+    check_segment(real, segment, windows.name, seconds, lacks=front_end.lacks)
     return real
+
+
+def check_segment(features: Array, segment: Segment, sensor_name: str, seconds: float, *, lacks: bool) -> None:
+    """Refuse features ``(step, channel, subchannel)`` of a segment that nothing can be normalised by.
+
+    Raises:
+        DataError: they are of less than two steps, or not finite (NaN may say that a channel ``lacks``).
+    """
+    if len(features) < 2:
+        raise DataError(
+            f"calibration needs two steps of features or more, but {seconds:g} s of {sensor_name} of {segment.name} "
+            f"give {len(features)}"
+        )
+    if not (np.isfinite(features) | (np.isnan(features) & lacks)).all():
+        raise DataError(f"features must be finite, but those of the calibration of {segment.name} are not")

@@ -19,6 +19,7 @@ from fusionkit.data.study import Study
 from fusionkit.evaluation.intervals import Interval, bootstrap_all
 from fusionkit.evaluation.noise import NoiseAtTest
 from fusionkit.evaluation.predict import prediction, unplug
+from fusionkit.evaluation.worn import Worn
 from fusionkit.heads.task import Task
 from fusionkit.recipe.build import build_modalities, build_tasks
 from fusionkit.recipe.load import load_recipe, parse_recipe
@@ -44,6 +45,7 @@ class Asked:
     """What can be asked: the recipe (pointed at the new data), its fitted sensors and tasks, and who answers.
 
     Attributes:
+        session: of a bundle, which takes the statistics of wearers, too; None where torch answers.
         held_out: where the data are those it was made from, ids of the records that it never saw, which alone may be
             scored (a bundle does not say which those are: none); None for other data.
     """
@@ -53,6 +55,7 @@ class Asked:
     tasks: dict[str, Task]
     stored: dict[str, Stored]
     predictor: Predictor
+    session: Session | None = None
     held_out: frozenset[str] | None = None
 
 
@@ -96,7 +99,7 @@ def open_trained(
         trained = load_trained(run, number, device=there)
         held_out = _held_out(run, number) if _same_data(recipe, run.recipe) else None
         answer = _TorchPredictor(trained.model, trained.tasks, there)
-        return Asked(recipe, trained.modalities, trained.tasks, trained.stored, answer, held_out)
+        return Asked(recipe, trained.modalities, trained.tasks, trained.stored, answer, None, held_out)
     if not where.exists():
         raise DataError(f"{where}: a trained model must be a run folder or a bundle, but there is none")
     if fold is not None:
@@ -138,8 +141,12 @@ def ask(
     tasks = {n: e for n, e in recipe.tasks.items() if labels or e.column in columns}
     seen = replace(recipe, modalities=here, augment={}, tasks=tasks)
     study = open_study(seen, report, expected={name: asked.stored[name] for name in here})
-    material = Material(seen, study, torch.device("cpu"), report)
-    inputs = {name: material.windows(name, asked.modalities[name]) for name in here}
+    taken: Material | Worn
+    if asked.session is None:
+        taken = Material(seen, study, torch.device("cpu"), report)
+    else:
+        taken = Worn(asked.session, seen, study, asked.modalities)
+    inputs = {name: taken.windows(name, asked.modalities[name]) for name in here}
     loader = Loader(study, inputs, {}, torch.device("cpu"), False)
     answers: dict[str, list[Array]] = {}
     for batch in map(spoil, _batches(loader, len(study.records))):
@@ -147,10 +154,10 @@ def ask(
             batch.inputs[name] = _nothing(asked, name, batch)
         for task, values in asked.predictor(unplug(batch, absent)).items():
             answers.setdefault(task, []).append(values)
-    scored = ~material.excluded
+    scored = ~taken.excluded
     if asked.held_out is not None:
         scored = scored & np.array([name in asked.held_out for name in study.records.id], dtype=bool)
-    return Answered(study, {task: np.concatenate(parts) for task, parts in answers.items()}, scored, material.notes)
+    return Answered(study, {task: np.concatenate(parts) for task, parts in answers.items()}, scored, taken.notes)
 
 
 def score_answers(asked: Asked, answered: Answered, *, seed: int = 0) -> dict[str, dict[str, Interval]]:
@@ -272,9 +279,8 @@ def _restore_bundle(bundle: Bundle, overrides: Sequence[str]) -> Asked:
     for name, task in tasks.items():
         task.restore(bundle.manifest.tasks[name].state)
     stored = {name: restore_stored(asdict(sensor.stored)) for name, sensor in bundle.manifest.sensors.items()}
-    return Asked(
-        recipe, modalities, tasks, stored, _BundlePredictor(Session(bundle), tasks), frozenset() if own else None
-    )
+    session, held_out = Session(bundle), frozenset[str]() if own else None
+    return Asked(recipe, modalities, tasks, stored, _BundlePredictor(session, tasks), session, held_out)
 
 
 def _batches(loader: Loader, count: int, size: int = 64) -> Iterator[Batch]:

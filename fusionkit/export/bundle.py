@@ -123,6 +123,8 @@ def add_reference(draft: Draft, windows: Mapping[str, Any]) -> None:
         if values.dtype.kind == "f":
             spread = float(np.std(values)) or 1.0
             values = generator.normal(float(np.mean(values)), spread, values.shape).astype(values.dtype)
+            limits = session.sensors[name].limits
+            values = values if limits is None else values.clip(*limits)
         else:
             values = np.ones_like(values)
         arrays[name] = values

@@ -45,7 +45,7 @@ class Wearer:
     """
 
     def __init__(self, session: "Session", graphs: FeatureGraphs | None = None) -> None:
-        self._session = session
+        self.session = session
         self._graphs = graphs or FeatureGraphs(session)
         self.matrix: dict[str, Array] = {}
         self.running: dict[str, RunningStatistics] = {}
@@ -55,7 +55,7 @@ class Wearer:
         """Sensors that are asked for an alignment or statistics which are not taken yet."""
         return [
             name
-            for name, sensor in self._session.sensors.items()
+            for name, sensor in self.session.sensors.items()
             if (sensor.align is not None and name not in self.matrix)
             or (sensor.statistics is not None and name not in self.running)
         ]
@@ -118,9 +118,22 @@ class Wearer:
         Raises:
             BundleError: the sensor is not normalised by its wearer, or windows are of another shape.
         """
+        self.see(name, self.features(name, windows, lengths))
+
+    def features(self, name: str, windows: Array, lengths: Array | None = None) -> Array:
+        """Features ``(step, channel, subchannel)`` of all real steps of some windows.
+
+        Raises:
+            BundleError: as `normalise_by`.
+        """
         self._sensor(name)
         features, real = self._graphs(name, windows, lengths)
-        self.running.setdefault(name, RunningStatistics(features.shape[2:])).update(features[real])
+        made: Array = features[real]
+        return made
+
+    def see(self, name: str, features: Array) -> None:
+        """Let statistics see features ``(step, channel, subchannel)``; NaN, which was not measured, is not counted."""
+        self.running.setdefault(name, RunningStatistics(features.shape[1:])).update(features)
 
     def to_bytes(self) -> bytes:
         """As a NumPy archive: no samples, only what was taken of them."""
@@ -160,7 +173,8 @@ class Wearer:
         Raises:
             BundleError: as `load`.
         """
-        made, known = Wearer(session), {}
+        made = Wearer(session)
+        known: dict[str, tuple[int, ...]] = {}
         for name, sensor in session.sensors.items():
             if sensor.align is not None:
                 known[f"{name}.matrix"] = (len(sensor.channels),) * 2
@@ -180,9 +194,9 @@ class Wearer:
         return made
 
     def _sensor(self, name: str) -> Any:
-        if name not in self._session.sensors:
-            raise BundleError(f"no sensor named {name!r}; known: {sorted(self._session.sensors)}")
-        return self._session.sensors[name]
+        if name not in self.session.sensors:
+            raise BundleError(f"no sensor named {name!r}; known: {sorted(self.session.sensors)}")
+        return self.session.sensors[name]
 
     def _aligned_sensor(self, name: str) -> Any:
         options = self._sensor(name).align
