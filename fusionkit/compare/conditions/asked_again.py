@@ -11,6 +11,7 @@ import torch
 from fusionkit.core.errors import DataError
 from fusionkit.core.modality import Array
 from fusionkit.data.loading import Loader
+from fusionkit.data.splits import Split
 from fusionkit.evaluation.baselines import majority
 from fusionkit.evaluation.predict import prediction
 from fusionkit.training.arm import FUSED
@@ -31,12 +32,14 @@ class AskedAgain:
         material: the study and its features.
         loader: gives batches as training took them.
         rows: its test records.
+        tested: all test records of its fold, ascending, of which a model that needs their first seconds answers fewer.
     """
 
     trained: Trained
     material: Material
     loader: Loader
     rows: Array
+    tested: Array
 
     @property
     def sensors(self) -> list[str]:
@@ -82,7 +85,9 @@ def ask_again(run: Run, fold: int) -> AskedAgain:
     material = Material(recipe, study, device)
     trained = load_trained(run, fold, device=device)
     loader = material.loader(trained.recipe, trained.modalities, {})
-    return AskedAgain(trained, material, loader, load_result(run.arm_folder(fold, FUSED)).rows["test"])
+    rows = load_result(run.arm_folder(fold, FUSED)).rows["test"]
+    tested = Split.load(run.folder / "split.json", study.records).folds[fold].test
+    return AskedAgain(trained, material, loader, rows, tested)
 
 
 def save_answers(path: Path, answers: Answers, settings: Any) -> None:

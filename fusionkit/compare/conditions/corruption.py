@@ -22,7 +22,7 @@ from fusionkit.training.order import derive_seed
 
 FAULTS = "faults.safetensors"
 CHUNK = 64
-"""Records at a time: the same for all strategies, so that they meet the same noise."""
+"""Records at a time."""
 BLOCKS = 20
 """Stretches that a window is cut into, each of which is there or missing."""
 BURST = 3.0
@@ -110,13 +110,14 @@ def answer_faults(asked: AskedAgain, faults: Faults) -> Answers:
 
     A sensor that is struck comes as windows, so that its features are made of what it then measures; the others come
     as they did in training. Features that are smoothed across records are struck themselves: noise on each feature,
-    lost channels not measured (NaN), missing steps masked. One seed gives one corruption, whoever is asked: the
-    same records have the same noise under all strategies and training seeds, and stronger noise is the same, larger.
+    lost channels not measured (NaN), missing steps masked. One seed gives one corruption, whoever is asked: a record
+    draws by its own name, so that it has the same noise under all strategies and training seeds, also those that answer
+    fewer records, and stronger noise is the same, larger.
     """
     every = conditions(asked, faults)
     model = asked.trained.model.eval()
     loaders = {name: _windows(asked, name) for name in asked.sensors}
-    deviation = {name: _deviation(loaders[name], name, asked.rows) for name in asked.sensors if _has(every, name)}
+    deviation = {name: _deviation(loaders[name], name, asked.tested) for name in asked.sensors if _has(every, name)}
     shifted = {one: _late(asked, one) for one in every if one.kind in ("offset", "drift")}
     gaps = {
         (one.level, name): _gaps(asked, name, one.level, faults.seed)
@@ -124,7 +125,6 @@ def answer_faults(asked: AskedAgain, faults: Faults) -> Answers:
         if one.kind == "bursts"
         for name in asked.sensors
     }
-    generators = {one: torch.Generator().manual_seed(_seed(faults, one.kind, one.sensor)) for one in every}
     said: dict[Condition, list[dict[str, Array]]] = {one: [] for one in every}
     done = 0
     for rows in np.array_split(asked.rows, max(1, -(-len(asked.rows) // CHUNK))):
@@ -134,12 +134,13 @@ def answer_faults(asked: AskedAgain, faults: Faults) -> Answers:
         done += len(rows)
         for one in every:
             inputs = dict(clean.inputs)
+            own = [_generator(faults, one, asked.material.study.records.id[row]) for row in rows]
             if one.kind == "noise":
                 limits = asked.trained.modalities[one.sensor].limits
                 spread = one.level * deviation[one.sensor]
-                inputs[one.sensor] = _noisy(windows[one.sensor], spread, generators[one], limits)
+                inputs[one.sensor] = _noisy(windows[one.sensor], spread, own, limits)
             elif one.kind == "channels":
-                inputs[one.sensor] = _fewer_channels(windows[one.sensor], one.level, generators[one])
+                inputs[one.sensor] = _fewer_channels(windows[one.sensor], one.level, own)
             elif one.kind == "bursts":
                 for name in asked.sensors:
                     inputs[name] = _with_gaps(windows[name], gaps[one.level, name][here].to(asked.loader.device))
@@ -215,9 +216,9 @@ def _plain(faults: Faults) -> dict[str, object]:
     return {name: list(x) if isinstance(x, tuple) else x for name, x in asdict(faults).items()}
 
 
-def _seed(faults: Faults, kind: str, sensor: str) -> int:
-    """The same at every level."""
-    return derive_seed("fault", faults.seed, kind, sensor)
+def _generator(faults: Faults, one: Condition, record: str) -> torch.Generator:
+    """Of what a record draws: the same at every level."""
+    return torch.Generator().manual_seed(derive_seed("fault", faults.seed, one.kind, one.sensor, record))
 
 
 def _windows(asked: AskedAgain, name: str) -> Loader:
@@ -268,20 +269,33 @@ def _real(level: Window | Features) -> Tensor:
 
 
 def _noisy(
-    level: Window | Features, spread: Tensor, generator: torch.Generator, limits: tuple[float, float] | None
+    level: Window | Features,
+    spread: Tensor,
+    generators: Sequence[torch.Generator],
+    limits: tuple[float, float] | None,
 ) -> Window | Features:
-    if isinstance(level, Window):
-        return add_noise(level, spread, generator, limits)
-    noise = torch.randn(level.values.shape, generator=generator).to(level.values)
-    return level._replace(values=level.values + spread * noise)
+    """With a generator a record, which draws for what is real of it, however long the others are."""
+    values = level.values.clone()
+    for row, generator in enumerate(generators):
+        one = type(level)(*(None if part is None else part[row : row + 1] for part in level))
+        if isinstance(one, Features):
+            length = int(one.mask[0].nonzero().max()) + 1 if one.mask.any() else 0
+            noise = torch.randn(one.values[:, :length].shape, generator=generator).to(values)
+            values[row, :length] += (spread * noise)[0]
+        else:
+            length = int(one.length) if values.ndim <= 3 else values.shape[-1]
+            short = one._replace(values=one.values[..., :length])
+            values[row, ..., :length] = add_noise(short, spread, generator, limits).values[0]
+    return level._replace(values=values)
 
 
-def _fewer_channels(level: Window | Features, share: float, generator: torch.Generator) -> Window | Features:
+def _fewer_channels(level: Window | Features, share: float, generators: Sequence[torch.Generator]) -> Window | Features:
     """A lost channel of a window is 0, as an electrode that came off is stored; that of features is not measured."""
     axis = 2 if isinstance(level, Features) else 1
     shape = [1] * level.values.ndim
     shape[0], shape[axis] = level.values.shape[0], level.values.shape[axis]
-    lost = torch.rand(shape, generator=generator).to(level.values.device) < share
+    drawn = torch.stack([torch.rand(shape[axis], generator=generator) for generator in generators])
+    lost = drawn.view(shape).to(level.values.device) < share
     nothing = level.values.new_full((), float("nan") if isinstance(level, Features) else 0.0)
     return level._replace(values=torch.where(lost, nothing, level.values))
 
@@ -290,8 +304,10 @@ def _gaps(asked: AskedAgain, name: str, share: float, seed: int) -> Bool[Tensor,
     """Which stretches of each test record are missing; of what has no time, whole records, in bursts of records."""
     generator = np.random.default_rng(derive_seed("fault", seed, "bursts", name))
     if _timed(asked.material.study.sensor(name)):
-        return torch.from_numpy(bursts(len(asked.rows), BLOCKS, share, generator))
-    return torch.from_numpy(bursts(1, len(asked.rows), share, generator).T)
+        drawn = bursts(len(asked.tested), BLOCKS, share, generator)
+    else:
+        drawn = bursts(1, len(asked.tested), share, generator).T
+    return torch.from_numpy(drawn[np.searchsorted(asked.tested, asked.rows)])
 
 
 def _with_gaps(level: Window | Features, missing: Bool[Tensor, "batch block"]) -> Window | Features:

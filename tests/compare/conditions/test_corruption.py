@@ -125,8 +125,8 @@ def test_all_strategies_meet_the_same_noise_and_a_sensor_alone_suffers_only_its_
     for label, other in (("fused", asked), ("alone", ask(folder, "modalities=eeg"))):
         eeg = corruption._windows(other, "eeg").batch(other.rows[:1]).inputs["eeg"].values.shape[1:]
 
-        def spy(level, spread, generator, limits, label=label, eeg=eeg):
-            noisy = original(level, spread, generator, limits)
+        def spy(level, spread, own, limits, label=label, eeg=eeg):
+            noisy = original(level, spread, own, limits)
             if level.values.shape[1:] == eeg:
                 seen[label].append(noisy.values)
             return noisy
@@ -142,6 +142,35 @@ def test_all_strategies_meet_the_same_noise_and_a_sensor_alone_suffers_only_its_
     torch.testing.assert_close(strong, 2 * weak, rtol=1e-3, atol=1e-3 * float(strong.abs().max()))  # the same, larger
 
 
+def generators(rows):
+    return [torch.Generator().manual_seed(row) for row in range(rows)]
+
+
+def test_a_model_that_answers_fewer_records_meets_the_same_faults_in_those(asked):
+    """One whose sensor needs the first seconds of a recording leaves these out."""
+    faults = replace(Faults(), offset=())
+    fewer = replace(asked, rows=asked.rows[[1, *range(3, len(asked.rows))]])
+    whole, part = answer_faults(asked, faults), answer_faults(fewer, faults)
+    assert whole.conditions == part.conditions
+    same = np.isin(asked.rows, fewer.rows)
+    np.testing.assert_allclose(part.predictions["target"], whole.predictions["target"][:, same], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("longest", [40, 55])
+def test_noise_of_a_record_does_not_depend_on_how_long_the_others_are(longest):
+    given, one = window(2, 2, longest, [30, longest]), torch.tensor([[[1.0], [1.0]]])
+    found = corruption._noisy(given, one, generators(2), None).values
+    assert (found[0, :, 30:] == 0).all()
+    drawn = torch.randn(1, 2, 30, generator=generators(1)[0])
+    torch.testing.assert_close(found[:1, :, :30] - given.values[:1, :, :30], drawn)
+    mask = torch.arange(longest) < torch.tensor([[3], [longest]])
+    features = Features(torch.zeros(2, longest, 2, 1), mask, torch.ones(2, dtype=torch.bool))
+    drawn = torch.randn(1, 3, 2, 1, generator=generators(1)[0])
+    torch.testing.assert_close(
+        corruption._noisy(features, torch.ones(1, 1, 2, 1), generators(2), None).values[:1, :3], drawn
+    )
+
+
 def test_noise_of_one_deviation_is_as_strong_as_the_signal(asked):
     loader = corruption._windows(asked, "eeg")
     level = loader.batch(asked.rows).inputs["eeg"]
@@ -150,9 +179,7 @@ def test_noise_of_one_deviation_is_as_strong_as_the_signal(asked):
     deviation = corruption._deviation(loader, "eeg", asked.rows)
     expected = values.transpose(0, 1).flatten(1).std(1, correction=0)
     np.testing.assert_allclose(deviation.flatten(), expected, rtol=1e-4)
-    noisy = corruption._noisy(
-        window(50, 2, 400), torch.tensor([[[1.0], [3.0]]]), torch.Generator().manual_seed(1), None
-    )
+    noisy = corruption._noisy(window(50, 2, 400), torch.tensor([[[1.0], [3.0]]]), generators(50), None)
     noise = noisy.values - window(50, 2, 400).values
     np.testing.assert_allclose(noise.transpose(0, 1).flatten(1).std(1), [1, 3], rtol=0.02)
 
@@ -172,14 +199,12 @@ def test_deviation_of_features_counts_real_steps_alone():
 
 def test_lost_channels_are_silent_in_a_share_of_records_and_more_are_lost_where_more_are_asked():
     given = window(4000, 5, 3)
-    some, more = (
-        corruption._fewer_channels(given, share, torch.Generator().manual_seed(0)).values == 0 for share in (0.3, 0.6)
-    )
+    some, more = (corruption._fewer_channels(given, share, generators(4000)).values == 0 for share in (0.3, 0.6))
     whole = some.all(-1)
     assert (whole == some.any(-1)).all() and whole.float().mean().item() == pytest.approx(0.3, abs=0.02)
     assert (more | ~some).all() and more.float().mean().item() == pytest.approx(0.6, abs=0.02)
     features = Features(torch.ones(2, 3, 4, 1), torch.ones(2, 3, dtype=torch.bool), torch.ones(2, dtype=torch.bool))
-    lost = corruption._fewer_channels(features, 0.5, torch.Generator().manual_seed(0)).values
+    lost = corruption._fewer_channels(features, 0.5, generators(2)).values
     assert (
         (lost.isnan() | (lost == 1)).all() and (lost.isnan().all(1) == lost.isnan().any(1)).all() and lost.isnan().any()
     )
