@@ -51,6 +51,12 @@ def stream(
             metavar="COUNT[,MARGIN[,SECONDS]]", help="decisions in a row that change a label, and by how much"
         ),
     ] = None,
+    calibrated: Annotated[
+        bool, typer.Option("--calibrated", help="probabilities at the temperature of the bundle")
+    ] = False,
+    wearer: Annotated[
+        Path | None, typer.Option(help="start with the calibration of this file; write it there if there is none yet")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="a line a decision instead of the live view")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="a JSON object a decision, each on a line")] = False,
 ) -> None:
@@ -75,6 +81,7 @@ def stream(
     from fusionkit.runtime.log import Log
     from fusionkit.runtime.loop import run
     from fusionkit.runtime.stream import Stream
+    from fusionkit.runtime.wearer import Wearer
     from fusionkit.runtime.xdf import XdfWriter
 
     if lsl == bool(replay):
@@ -82,6 +89,7 @@ def stream(
     if outlet is not None and not lsl:
         raise ConfigError(f"--outlet must stand beside --lsl, but got {outlet!r} with --replay")
     check_output(log, "--log")
+    check_output(wearer, "--wearer")
     session = Session.load(bundle)
     pairs = {"--source": _pairs("--source", source), "--unit": _pairs("--unit", unit)}
     for option, names in (*pairs.items(), ("--without", without or ())):
@@ -96,6 +104,8 @@ def stream(
         late=late,
         smoothing=_smoothing(smooth),
         debounce=_debounce(debounce),
+        wearer=Wearer.load(session, wearer) if wearer is not None and wearer.exists() else None,
+        calibrated=calibrated,
         max_queue=max(1, ceil(LONGEST_PAUSE / pace)),
     )
     digest = hashlib.sha256(bundle.read_bytes()).hexdigest()
@@ -114,6 +124,8 @@ def stream(
         writer = None if log is None else stack.enter_context(Log(XdfWriter(log), feed, answers.description))
         title = f"{session.manifest.name}: {'LSL' if lsl else ' '.join(replay or ())}"
         heard = run(decider, feed, answers, outlet=sink, log=writer, duration=duration)
+        if wearer is not None and not wearer.exists():
+            heard = _keep(heard, decider, wearer)
         _show(heard, title, decider, feed, quiet=quiet, as_json=as_json, log=log)
 
 
@@ -158,6 +170,26 @@ def _show(
                 screen.print(line)
             if log is not None:
                 screen.print(f"wrote {log}")
+
+
+def _keep(heard: Any, decider: "Stream", path: Path) -> Any:
+    """Save what was taken of the wearer as soon as it is whole; at the end, as far as it goes."""
+    lacking, kept = set(decider.wearer.lacks), False
+    try:
+        for one in heard:
+            if not kept and not decider.wearer.lacks:
+                kept = True
+                _save(decider, path)
+            yield one
+    finally:
+        if not kept and set(decider.wearer.lacks) != lacking:
+            _save(decider, path)
+
+
+def _save(decider: "Stream", path: Path) -> None:
+    part = path.with_name(f"{path.name}.part")
+    decider.wearer.save(part)
+    part.replace(path)
 
 
 def _replay(session: "Session", words: Sequence[str], speed: float, common: dict[str, Any]) -> "Feed":

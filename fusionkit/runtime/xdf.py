@@ -2,7 +2,8 @@
 
 import struct
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
@@ -153,6 +154,8 @@ class XdfStream:
             for place, size in self.places:
                 file.seek(place)
                 values, stamps = self.decode(file.read(size), last)
+                if not np.isfinite(stamps).all():
+                    raise BundleError(f"{self._path}: times of {self.description.name!r} must be numbers, but are not")
                 if len(stamps):
                     last = float(stamps[-1])
                     yield values, clock(stamps)
@@ -285,45 +288,54 @@ class XdfFile:
 class FileClock:
     """Bring a stream's times to the clock of the file: a line through its clock offsets, one for every restart.
 
-    Offsets that lie more than five times the median distance from the line are left out: packets that were late.
+    It is given the times in the order of the file: after a restart a clock may show what it showed before. A restart
+    lies before the first sample that is nearer to the first offset behind it than to the last one before it. Offsets
+    that lie more than five times the median distance from the line are left out: packets that were late.
 
     Args:
         offsets: ``(measured at, seconds)``, the seconds to be added to a time of the stream.
     """
 
-    def __init__(self, offsets: list[tuple[float, float]]) -> None:
-        self._starts: list[float] = []
-        self._lines: list[tuple[float, float, float]] = []
-        segment: list[tuple[float, float]] = []
+    def __init__(self, offsets: Sequence[tuple[float, float]]) -> None:
+        self._segments: deque[list[tuple[float, float]]] = deque()
         for one in offsets:
-            if segment and (one[0] < segment[-1][0] or abs(one[1] - segment[-1][1]) > RESET):
-                self._add(segment)
-                segment = []
-            segment.append(one)
-        if segment:
-            self._add(segment)
+            last = self._segments[-1][-1] if self._segments else (np.inf, 0.0)
+            if one[0] < last[0] or abs(one[1] - last[1]) > RESET:
+                self._segments.append([])
+            self._segments[-1].append(one)
+        self._line = _line(self._segments[0]) if self._segments else (0.0, 0.0, 0.0)
 
     def __call__(self, stamps: Array) -> Array:
-        if not self._lines:
-            return stamps
-        which = np.clip(np.searchsorted(self._starts, stamps, side="right") - 1, 0, None)
-        middle, offset, slope = np.array(self._lines)[which].T
-        corrected: Array = stamps + offset + slope * (stamps - middle)
+        """The next times of the stream, on the file's clock."""
+        corrected, start = np.empty(len(stamps)), 0
+        while start < len(stamps):
+            stop = len(stamps)
+            if len(self._segments) > 1:
+                before, behind = self._segments[0][-1][0], self._segments[1][0][0]
+                nearer = np.abs(stamps[start:] - before) >= np.abs(stamps[start:] - behind)
+                stop = start + int(np.argmax(nearer)) if nearer.any() else stop
+            middle, offset, slope = self._line
+            part = stamps[start:stop]
+            corrected[start:stop] = part + offset + slope * (part - middle)
+            if stop < len(stamps):
+                self._segments.popleft()
+                self._line = _line(self._segments[0])
+            start = stop
         return corrected
 
-    def _add(self, segment: list[tuple[float, float]]) -> None:
-        at, offset = np.array(segment, np.float64).T
-        middle = float(at.mean())
-        slope, height = 0.0, float(np.median(offset))
-        kept = np.ones(len(at), bool)
-        for _ in range(3 if np.ptp(at) > 0 else 0):
-            slope, height = (float(x) for x in np.polyfit(at[kept] - middle, offset[kept], 1))
-            away = np.abs(offset - height - slope * (at - middle))
-            kept = away <= max(5 * float(np.median(away)), 1e-6)
-            if kept.sum() < 2:
-                break
-        self._starts.append(-np.inf if not self._starts else float(at[0]))
-        self._lines.append((middle, height, slope))
+
+def _line(offsets: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
+    """Middle, height there, and slope."""
+    at, offset = np.array(offsets, np.float64).T
+    middle, slope, height = float(at.mean()), 0.0, float(np.median(offset))
+    kept = np.ones(len(at), bool)
+    for _ in range(3 if np.ptp(at) > 0 else 0):
+        slope, height = (float(x) for x in np.polyfit(at[kept] - middle, offset[kept], 1))
+        away = np.abs(offset - height - slope * (at - middle))
+        kept = away <= max(5 * float(np.median(away)), 1e-6)
+        if len(np.unique(at[kept])) < 2:
+            break
+    return middle, height, slope
 
 
 def _timed(kind: np.dtype[Any], channels: int) -> np.dtype[Any]:

@@ -170,6 +170,25 @@ def test_a_replay_keeps_time(here, capsys):
     assert time.monotonic() - began > 0.7 and len(found) > 20
 
 
+def test_a_wearer_is_calibrated_once(here, capsys):
+    """The first second aligns the EEG, without decisions; next time there are decisions from the first window on."""
+    write_bundle(here / "aligned.fusion", align=1.0)
+
+    def decide(*more):
+        words = ["--replay", "lab.xdf", "--speed", "max", "--wearer", "me.npz", "--json", *more]
+        assert main(["stream", "aligned.fusion", *words]) == 0
+        said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        return {one["number"]: one["answers"]["state"]["calm"] for one in said if "answers" in one}, said[-1]["summary"]
+
+    first, health = decide("--log", "log.xdf")
+    assert health["calibrating"] == min(first) > 0
+    content = (here / "me.npz").read_bytes()
+    again, health = decide()
+    assert health["calibrating"] == 0 and min(again) == 0 and (here / "me.npz").read_bytes() == content
+    assert {number: again[number] for number in first} == pytest.approx(first, abs=1e-6)
+    assert np.load(here / "me.npz")["eeg.matrix"].shape == (3, 3)
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -212,6 +231,8 @@ def test_a_replay_keeps_time(here, capsys):
             ["--replay", "lab.xdf", "--log", "eeg.edf"],
             "eeg.edf: a log must be a new file, but there is one of that name",
         ),
+        (["--replay", "lab.xdf", "--calibrated"], "state: calibrated answers need a temperature, but .*"),
+        (["--replay", "lab.xdf", "--wearer", "eeg.edf"], "eeg.edf: .*"),
         (["--replay", "lab.xdf", "--log", "."], r"--log must name a file that can be written, but \.: is a folder"),
     ],
 )

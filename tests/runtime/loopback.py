@@ -68,7 +68,9 @@ def sensor(kind, rate, samples, channels, unit, layout, chain):
     }
 
 
-def write_bundle(path, step=0.1, seconds=0.5, channels=EEG_CHANNELS, eeg_rate=EEG_RATE, audio_rate=AUDIO_RATE):
+def write_bundle(
+    path, step=0.1, seconds=0.5, channels=EEG_CHANNELS, eeg_rate=EEG_RATE, audio_rate=AUDIO_RATE, align=None
+):
     """EEG and sound against each other by their power; the graph is written down node by node."""
     from onnx import TensorProto, helper, numpy_helper
 
@@ -111,6 +113,9 @@ def write_bundle(path, step=0.1, seconds=0.5, channels=EEG_CHANNELS, eeg_rate=EE
         "versions": {"fusionkit": "0"},
         "window": {"seconds": seconds, "step": step},
     }
+    if align is not None:
+        segment = {"kind": "euclidean", "over": "subject", "seconds": align, "recording": None}
+        manifest["sensors"]["eeg"]["align"] = segment | {"samples": round(seconds * eeg_rate), "scale": 1e-5}
     files = {"model.onnx": model.SerializeToString(), "recipe.yaml": RECIPE.encode()}
     manifest["sha256"] = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     with zipfile.ZipFile(path, "w") as archive:

@@ -147,6 +147,22 @@ def test_a_machine_that_was_restarted_has_a_clock_of_its_own():
     assert FileClock([(3.0, 1.5)])(np.array([3.0])) == 4.5
 
 
+@pytest.mark.parametrize("name", ["minimal", "clock_resets"])
+def test_real_recordings_are_read_as_pyxdf_does(real_data, name):
+    """Also one whose machine was restarted, so that its clock begins anew."""
+    path = real_data / "eeg_formats" / "xdf" / f"{name}.xdf"
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    ours = XdfFile(path)
+    for theirs in pyxdf.load_xdf(path, dejitter_timestamps=False)[0]:
+        found = list(ours.streams[theirs["info"]["stream_id"]].chunks())
+        np.testing.assert_allclose(np.concatenate([t for _, t in found]), theirs["time_stamps"], rtol=0, atol=2e-4)
+        if theirs["info"]["channel_format"][0] == "string":
+            assert [row for values, _ in found for row in values] == theirs["time_series"]
+        else:
+            np.testing.assert_array_equal(np.concatenate([values for values, _ in found]), theirs["time_series"])
+
+
 WRITE = """
     import sys, time
     import numpy as np
