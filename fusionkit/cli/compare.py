@@ -45,7 +45,13 @@ def compare(
     batched: Annotated[
         Batched, typer.Option(help="auto: train folds and seeds of small models together where that is faster")
     ] = Batched.NEVER,
-    rope: Annotated[float, typer.Option(help="largest difference that does not matter, in units of the score")] = 0.01,
+    rope: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NUMBER|TASK=NUMBER",
+            help="largest difference that does not matter, in units of the score (may be repeated) [default: 0.01]",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the newest comparison of these words")] = False,
     robustness: Annotated[
         bool,
@@ -77,16 +83,19 @@ def compare(
     from fusionkit.compare.experiment.grid import Asked
     from fusionkit.compare.experiment.grid import compare as train_all
     from fusionkit.compare.experiment.results import scores, write_results, write_trials
+    from fusionkit.compare.experiment.strategy import settings
     from fusionkit.compare.findings.calibrated import calibrations, write_calibrations
     from fusionkit.compare.findings.cost import costs
+    from fusionkit.compare.findings.margins import parse_margins
     from fusionkit.compare.findings.stress import stress, write_stress
-    from fusionkit.compare.findings.verdict import VERDICT, check_margin, judge, write_verdict
+    from fusionkit.compare.findings.verdict import VERDICT, judge, write_verdict
     from fusionkit.compare.report.page import build_compare_page
     from fusionkit.training.checkpoint import write_atomically
 
-    check_margin(rope)
+    margins = parse_margins(rope or ())
     recipes, overrides = (tuple(word for word in words if ("=" in word) == change) for change in (False, True))
     asked = Asked(recipes, overrides, tuple(vary or ()), seeds, Faults() if robustness else None, match, tune)
+    margins.check(settings(asked.recipes, asked.overrides, asked.vary)[0].recipe.tasks)
     if dry_run:
         _print_job(on, jobs, asked.recipes, asked.overrides, asked.vary)
         return
@@ -98,7 +107,8 @@ def compare(
         experiment = train_all(asked, executor, resume=resume, listener=listener, heard=listener.cells)
     found = {
         block.setting.label: [
-            (one, judge(one, setting=block.setting.label, margin=rope)) for one in scores(block, experiment)
+            (one, judge(one, setting=block.setting.label, margin=margins.of(one.task)))
+            for one in scores(block, experiment)
         ]
         for block in experiment.blocks
     }

@@ -46,7 +46,8 @@ class Scores:
         pooled: over all test records, ``(strategy, seed)``.
         folds: ``(strategy, seed, fold)``.
         by_subject: ``(strategy, seed, subject)``.
-        test_share: share of the records that a fold tests, in the mean.
+        test_share: of the records that a fold trains on or tests, the share that it tests, in the mean: validation and
+            calibration records teach no weight.
         chosen: the sensor that validation chose, by seed and fold; empty where a sensor has no validation score, for
             the best of the others need not be the best.
         within: whether there are more groups than subjects: those of one subject are not independent.
@@ -155,7 +156,7 @@ def _score(block: Block, name: str, task: Task, target: Array, found: Found, see
             for j, one in enumerate(subjects):
                 here = group[rows] == one
                 by_subject[i, seed, j] = _value(metric, (rows[here], said[here]), target)
-    sizes = [(len(f.test), sum(map(len, f.parts().values()))) for f in block.split.folds]
+    sizes = [(len(f.test), len(f.train) + len(f.test)) for f in block.split.folds]
     return Scores(
         task=name,
         metric=metric.name,

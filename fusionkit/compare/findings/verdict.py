@@ -10,7 +10,7 @@ import numpy as np
 from fusionkit.compare.experiment.grid import FACTS, Experiment, describe
 from fusionkit.compare.experiment.results import Scores
 from fusionkit.compare.findings.cost import Cost
-from fusionkit.core.errors import ConfigError
+from fusionkit.compare.findings.margins import USUAL, check_margin
 from fusionkit.core.recording import Array
 from fusionkit.evaluation.statistics.conclude import Comparison, conclude, headline
 from fusionkit.evaluation.statistics.friedman import friedman
@@ -98,7 +98,7 @@ class Judged:
         return sorted(found, key=lambda one: (place[one.first], place[one.second]))
 
 
-def judge(scores: Scores, *, setting: str = "", margin: float = 0.01) -> Judged:
+def judge(scores: Scores, *, setting: str = "", margin: float = USUAL) -> Judged:
     """Compare every strategy, the best single sensor, the late mean and the training prior with each other.
 
     Seeds are averaged before anything is tested: they are no replicates of a subject, and count only for how much
@@ -176,16 +176,6 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def check_margin(margin: float) -> None:
-    """Refuse a margin that no difference is within.
-
-    Raises:
-        ConfigError: it is not above 0.
-    """
-    if not 0 < margin < np.inf:
-        raise ConfigError(f"--rope must be a number above 0, but got {margin:g}")
-
-
 def write_verdict(
     experiment: Experiment, judged: Sequence[Judged], costs: Mapping[str, Sequence[Cost]]
 ) -> dict[str, Any]:
@@ -210,10 +200,13 @@ def write_verdict(
 
 
 def _left_out(scores: Scores) -> dict[str, str]:
+    """Those with a training that failed. A fold whose test records have no label takes nobody's score away."""
     found = {}
-    for name, folds in zip(scores.strategies, scores.folds, strict=True):
-        missing = int(np.isnan(folds).sum())
-        if missing:
+    failed = np.isnan(scores.pooled)
+    empty = np.isnan(scores.folds[~failed.any(1)]).all((0, 1))  # (fold,), of those that came to an end everywhere
+    for name, lost, folds in zip(scores.strategies, failed, scores.folds, strict=True):
+        if lost.any():
+            missing = int(np.isnan(folds[:, ~empty]).sum()) if not empty.all() else folds.size
             found[name] = f"no score in {missing} of {folds.size} trainings"
     return found
 
@@ -245,6 +238,11 @@ def _chosen(scores: Scores) -> dict[str, int]:
 
 def _notes(scores: Scores, subjects: int, folds: int, seeds: int, left_out: dict[str, str]) -> list[str]:
     by, found = scores.by, []
+    kept = [i for i, name in enumerate(scores.strategies) if name not in left_out]
+    empty = int(np.isnan(scores.folds[kept]).all((0, 1)).sum()) if kept else 0
+    if empty:
+        every = counted(scores.folds.shape[2], "fold")
+        found.append(f"no label among the test records of {empty} of {every}: they say nothing here")
     if left_out:
         gone = "; ".join(f"{name}: {why}" for name, why in left_out.items())
         found.append(f"not compared, for a comparison of what is left would not be fair: {gone}")

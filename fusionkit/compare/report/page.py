@@ -232,23 +232,26 @@ def _costs(costs: Sequence[Cost]) -> str:
 
 
 def _method(found: Found) -> Iterator[str]:
-    judged = next((judged for tasks in found.values() for _, judged in tasks), None)
-    if judged is None:
+    every = [judged for tasks in found.values() for _, judged in tasks]
+    if not every:
         yield "Nothing was scored."
         return
-    by = judged.by
+    by, margins = every[0].by, {judged.task: f"±{judged.margin:g}" for judged in every}
+    margin = ", ".join(f"{words} ({task})" for task, words in margins.items())
+    margin = margin if len(set(margins.values())) > 1 else next(iter(margins.values()))
     yield (
         f"Every strategy is trained on the same split; the seed changes weights and order alone. Seeds are averaged first. "
         f"What decides is a t test over {by}s whose error counts what the models of a fold share, the luck of their "
-        "training, as seeds and folds show it; p-values are Holm's over all pairs of a task. Intervals are of one pair "
-        "each, at 95 %. Differences are called shown only where the interval leaves out 0 and the corrected p is below "
-        "0.05."
+        "training, as seeds and folds show it; p-values are Holm's over all pairs of one task in one setting, and other "
+        "tasks and settings are corrected by themselves. Intervals are of one pair each, at 95 %. Differences are called "
+        "shown only where the interval leaves out 0 and the corrected p is below 0.05; equivalence, where the interval "
+        "of the pair by itself lies within the margin."
     )
     yield (
         f"Wilcoxon's test, sign flips and ranks look at {by}s alone, the corrected t test (Nadeau and Bengio) and the "
-        "Bayesian probabilities at folds alone; they are shown to be compared and decide nothing. Better, same and worse "
-        f"are by more, less and as much as ±{judged.margin:g} (--rope). Detectable is the true difference that a study "
-        "of this size finds in 80 % of cases at the level of all pairs together."
+        "Bayesian probabilities at folds alone; they are shown to be compared and decide nothing. P(better) and P(worse) "
+        f"are of differences beyond {margin} (--rope), P(same) of those within. Detectable is the true difference that a "
+        "study of this size finds in 80 % of cases at the level of all pairs together."
     )
     yield (
         "The best single sensor is chosen in every fold by its score on validation records, never on test records. The "

@@ -22,7 +22,7 @@ def corrected_t(differences: Float[np.ndarray, "*test fold"], *, test_share: flo
 
     Args:
         differences: first strategy less second in each fold, seeds averaged before.
-        test_share: share of the records that a fold tests.
+        test_share: of the records that a fold trains on or tests, the share that it tests.
 
     Raises:
         ConfigError: the share is not between 0 and 1.
@@ -46,9 +46,10 @@ def corrected_t(differences: Float[np.ndarray, "*test fold"], *, test_share: flo
 def correction(folds: int, test_share: float) -> float:
     r"""What the variance over folds is multiplied by to become that of their mean, as training sets overlap.
 
-    .. math:: \frac{1}{k} + \frac{\rho}{1 - \rho}, \quad \rho = n_\mathrm{test} / n
+    .. math:: \frac{1}{k} + \frac{\rho}{1 - \rho}, \quad \frac{\rho}{1 - \rho} = \frac{n_\mathrm{test}}{n_\mathrm{train}}
 
-    Four folds of a quarter each give 1/4 + 1/3 = 7/12; without overlap it would be 1/4.
+    Four folds of a quarter each give 1/4 + 1/3 = 7/12; without overlap it would be 1/4. Where a fifth of the rest is
+    put aside for validation, n_train is 0.6 of all, and it is 1/4 + 0.25 / 0.6 = 2/3.
 
     Raises:
         ConfigError: the share is not between 0 and 1.

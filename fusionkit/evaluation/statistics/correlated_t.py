@@ -43,7 +43,7 @@ def correlated_t(
 
     Args:
         differences: first strategy less second in each fold, seeds averaged before.
-        test_share: share of the records that a fold tests.
+        test_share: of the records that a fold trains on or tests, the share that it tests.
         rope: half the width of the region of practical equivalence: differences as small do not matter.
         level: probability between ``low`` and ``high``.
 

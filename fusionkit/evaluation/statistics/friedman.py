@@ -93,7 +93,8 @@ def _law(rows: tuple[tuple[int, ...], ...]) -> tuple[Array, Array] | None:
 
     Rank sums are kept in order: what is added to them is shuffled anyway.
     """
-    sums, chance = np.zeros((1, len(rows[0])), dtype=np.int64), np.ones(1)
+    sums: Array = np.zeros((1, len(rows[0])), dtype=np.int64)
+    chance: Array = np.ones(1)
     for row in rows:
         orders = np.array(sorted(set(permutations(row))))
         if len(sums) * len(orders) > STEPS:

@@ -75,7 +75,7 @@ def compare_pairs(
         by_fold: scores of all test records of a fold, likewise.
         fold: number of the fold that tests each subject.
         strategies: their names.
-        test_share: share of the records that a fold tests.
+        test_share: of the records that a fold trains on or tests, the share that it tests.
         margin: half the region of practical equivalence.
         better: which direction of the scores is.
         against: the one to compare with, or none: all pairs. It may be the best on validation, but not on test.

@@ -171,7 +171,7 @@ def test_what_was_not_asked_is_left_out_by_name_and_records_are_those_of_all(mon
 
 
 def test_people_without_a_label_are_not_counted_among_those_that_intervals_are_over(monkeypatch):
-    block, experiment, _, _, name = setting(monkeypatch)
+    block, experiment, *_ = setting(monkeypatch)
     labels = block.study.records.labels
     ((column, words),) = labels.items()
     labels[column] = tuple(None if who == 2 else word for who, word in zip(GROUP, words, strict=True))

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from fusionkit.compare.experiment.results import Scores
-from fusionkit.compare.findings.verdict import check_margin, judge
+from fusionkit.compare.findings.verdict import judge
 from fusionkit.core.errors import ConfigError
 from fusionkit.evaluation.statistics.holm import holm
 from fusionkit.evaluation.statistics.trained_t import trained_t
@@ -106,11 +106,27 @@ def test_what_failed_is_named_and_compared_with_nothing():
     by_subject = np.stack([FOUR + 0.1, FOUR, FOUR + 0.3])[:, None].repeat(2, axis=1)
     scores = made(by_subject, ["a", "b", "broken"])
     scores.folds[2, 1, 3] = np.nan
+    scores.pooled[2, 1] = np.nan
     scores.by_subject[2, 1, :] = np.nan
     judged = judge(scores)
     assert judged.left_out == {"broken": "no score in 1 of 8 trainings"}
     assert "broken" in judged.notes[0] and {line.name for line in judged.lines} == {"a", "b"}
     assert judged.subjects == 4 and len(judged.pairs) == 1
+
+
+def test_a_fold_without_labels_takes_nobody_out():
+    """Of four subjects, each a fold of its own, one has no label for this task."""
+    scores = made(two([0.01, 0.02, 0.03, 9.0]), ["a", "b"])
+    scores.folds[:, :, 3] = np.nan
+    scores.by_subject[:, :, 3] = np.nan
+    judged = judge(scores)
+    assert judged.left_out == {} and judged.subjects == 3
+    assert judged.pairs[0].comparison.difference == pytest.approx(0.02)
+    assert "no label among the test records of 1 of 4 folds: they say nothing here" in judged.notes
+    scores.folds[1, 0, 0] = np.nan  # and one training failed
+    scores.pooled[1, 0] = np.nan
+    scores.by_subject[1, 0, :] = np.nan
+    assert judge(scores).left_out == {"b": "no score in 1 of 8 trainings"}
 
 
 def test_a_subject_without_a_score_is_left_out_of_all():
@@ -148,7 +164,7 @@ def test_nothing_scored_says_so():
 @pytest.mark.parametrize("margin", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_margin_must_be_above_0(margin):
     with pytest.raises(ConfigError, match="--rope must be a number above 0"):
-        check_margin(margin)
+        judge(made(two(0.1), ["a", "b"]), margin=margin)
 
 
 def test_the_margin_is_what_equivalence_and_probabilities_are_by():
