@@ -59,6 +59,13 @@ def compare(
             "--robustness", help="ask every model again without sensors and under faults (with --resume: now)"
         ),
     ] = False,
+    faults: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND=LEVEL,LEVEL",
+            help="levels of noise, channels, bursts, offset or drift, or none, for --robustness (may be repeated)",
+        ),
+    ] = None,
     report: Annotated[bool, typer.Option(help="measure costs and write report.html")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="print what was found as JSON")] = False,
 ) -> None:
@@ -72,14 +79,15 @@ def compare(
         fusionkit compare quickstart --vary fusion.kind=concat,rcft,bottleneck,vote --seeds 5
         fusionkit compare mine.yaml theirs.yaml data.path=lab.csv --jobs 2
         fusionkit compare quickstart --vary fusion.kind=concat,rcft,bottleneck,vote --seeds 5 --resume --robustness
-        fusionkit compare quickstart --vary fusion.kind=concat,rcft --tune 20 --match parameters
+        fusionkit compare quickstart --vary fusion.kind=concat,rcft --robustness --faults noise=0.5,2 --faults drift=none
+        fusionkit compare quickstart --vary fusion.kind=concat,rcft --tune 20 --match step_time
         fusionkit compare quickstart --vary fusion.kind=concat,rcft --on tcp://10.0.0.1:8786
     """
     from fusionkit.cli.output import console, print_json
     from fusionkit.cli.progress import watch
     from fusionkit.cli.tables import print_comparison
     from fusionkit.compare.cells.batched import BatchedExecutor
-    from fusionkit.compare.conditions.corruption import Faults
+    from fusionkit.compare.conditions.corruption import parse_faults
     from fusionkit.compare.experiment.grid import Asked
     from fusionkit.compare.experiment.grid import compare as train_all
     from fusionkit.compare.experiment.results import scores, write_results, write_trials
@@ -90,11 +98,15 @@ def compare(
     from fusionkit.compare.findings.stress import stress, write_stress
     from fusionkit.compare.findings.verdict import VERDICT, judge, write_verdict
     from fusionkit.compare.report.page import build_compare_page
+    from fusionkit.core.errors import ConfigError
     from fusionkit.training.checkpoint import write_atomically
 
     margins = parse_margins(rope or ())
     recipes, overrides = (tuple(word for word in words if ("=" in word) == change) for change in (False, True))
-    asked = Asked(recipes, overrides, tuple(vary or ()), seeds, Faults() if robustness else None, match, tune)
+    if faults and not robustness:
+        raise ConfigError(f"--faults must stand beside --robustness, but got {' '.join(faults)!r} alone")
+    struck = parse_faults(faults or ()) if robustness else None
+    asked = Asked(recipes, overrides, tuple(vary or ()), seeds, struck, match, tune)
     margins.check(settings(asked.recipes, asked.overrides, asked.vary)[0].recipe.tasks)
     if dry_run:
         _print_job(on, jobs, asked.recipes, asked.overrides, asked.vary)
@@ -137,13 +149,20 @@ def compare(
         raise typer.Exit(1)
 
 
+def _processors() -> int:
+    """Those that this process may use, not all of a machine that is shared."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _executor(on: str, jobs: int | None) -> "Executor":
     from fusionkit.core.errors import ConfigError
 
     if on == "local":
         from fusionkit.compare.cells.executor import LocalExecutor
 
-        return LocalExecutor(jobs or os.cpu_count() or 1)
+        return LocalExecutor(jobs or _processors())
     if on == "slurm":
         from fusionkit.compare.cells.slurm import SlurmExecutor
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,10 @@ def _fail(cell):
         (["--vary", "fusion.kind=concat"], r"--vary must be KEY=VALUE,VALUE with two or more different values, .*"),
         (["--seeds", "0"], r"--seeds must be 1 or more, but got 0"),
         (["--jobs", "0"], r"fusionkit compare: invalid value for '--jobs': .*"),
+        (["--match", "size"], r"--match must be parameters or step_time, but got 'size'"),
+        (["--faults", "noise=1"], r"--faults must stand beside --robustness, but got 'noise=1' alone"),
+        (["--robustness", "--faults", "noise=-1"], r"--faults: levels of noise must ascend between 0 and 1e\+06, .*"),
+        (["--robustness", "--faults", "absent=0.5"], r"--faults: must be KIND=LEVEL,LEVEL with a kind of .*"),
         (["--rope", "0"], r"--rope must be a number above 0, but got 0"),
         (["--resume"], r"--resume needs an earlier comparison, but .*quickstart-compare has none"),
         (["data.split.folds=9"], r".*9.*"),
@@ -172,6 +177,13 @@ def test_a_slip_is_one_line_and_leaves_nothing(more, message, tmp_path, refusal)
     (line,) = refusal("compare", "quickstart", f"run.dir={tmp_path / 'runs'}", *SMALL, *more)
     assert re.fullmatch(message, line)
     assert not list(tmp_path.rglob("comparison.json"))
+
+
+def test_by_default_it_trains_on_the_processors_that_it_may_use(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {3, 5, 7}, raising=False)
+    executor = import_module("fusionkit.cli.compare")._executor
+    assert (executor("local", None).jobs, executor("local", 2).jobs) == (3, 2)
 
 
 def test_no_recipe_or_an_unknown_one_is_one_line(refusal, tmp_path, monkeypatch):

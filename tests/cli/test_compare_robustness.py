@@ -72,6 +72,13 @@ def test_a_comparison_that_is_done_is_asked_again_and_nothing_is_trained_again(t
     assert re.search(r"concat: eeg (adds|is not shown to add anything|takes away)", page)
     assert main([*words, "--resume", "--robustness", "--no-report"]) == 0
     assert "8 cells, 0 to train\n" in capsys.readouterr().out
+    levels = ["--faults", "noise=2", "--faults", "bursts=none", "--faults", "channels=none"]
+    assert main([*words, "--resume", "--robustness", "--no-report", *levels]) == 0
+    assert "8 cells, 0 to train, 8 to ask again" in capsys.readouterr().out
+    rows = list(csv.DictReader((folder / "robustness.csv").read_text().splitlines()))
+    assert {(row["fault"], row["level"]) for row in rows if row["fault"] in ("noise", "bursts", "channels")} == {
+        ("noise", "2")
+    }
 
 
 def test_too_many_sensors_are_refused_before_anything_is_trained(tmp_path, monkeypatch, capsys):

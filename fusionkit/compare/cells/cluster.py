@@ -1,6 +1,7 @@
 """Cells trained on many machines: the workers of a Dask scheduler (extra ``cluster``)."""
 
 import importlib
+import logging
 import re
 import threading
 import time
@@ -131,6 +132,7 @@ class DaskExecutor(Executor):
 
     def _connect(self) -> Client:
         client_type = import_extra("distributed").Client
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # a lost scheduler is told in a line of ours
         try:
             return client_type(self.address, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError, TypeError, RuntimeError, ImportError) as error:

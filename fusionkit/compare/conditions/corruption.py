@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from fusionkit.augment.series import across, real_samples
 from fusionkit.augment.white_noise import add_noise, per_row, real_values
 from fusionkit.compare.conditions.asked_again import Answers, AskedAgain, load_answers, save_answers
-from fusionkit.core.errors import ConfigError
+from fusionkit.core.errors import ConfigError, located
 from fusionkit.core.levels import Batch, Features, Window, valid
 from fusionkit.core.modality import Array
 from fusionkit.data.loading import Loader, LoaderInput
@@ -27,6 +27,11 @@ BLOCKS = 20
 """Stretches that a window is cut into, each of which is there or missing."""
 BURST = 3.0
 """Mean number of stretches that are missing in a row, at least."""
+
+MOST: dict[str, float] = {"noise": 1e6, "channels": 1.0, "bursts": 1.0, "offset": 1e6, "drift": 1e6}
+"""What every level of a kind lies below."""
+NOTHING = "none"
+"""Level in words that leaves a kind out."""
 
 Kind = Literal["noise", "channels", "bursts", "offset", "drift"]
 EVERY = ""
@@ -56,13 +61,38 @@ class Faults:
     def __post_init__(self) -> None:
         for kind in get_args(Kind):
             levels = self.levels(kind)
-            most = 1.0 if kind in ("channels", "bursts") else float("inf")
-            if list(levels) != sorted(set(levels)) or not all(0 < level < most for level in levels):
-                raise ConfigError(f"levels of {kind} must ascend between 0 and {most:g}, but got {list(levels)}")
+            if list(levels) != sorted(set(levels)) or not all(0 < level < MOST[kind] for level in levels):
+                raise ConfigError(f"levels of {kind} must ascend between 0 and {MOST[kind]:g}, but got {list(levels)}")
 
     def levels(self, kind: Kind) -> tuple[float, ...]:
         """From weak to strong."""
         return tuple(getattr(self, kind))
+
+
+def parse_faults(texts: Sequence[str]) -> Faults:
+    """Read ``noise=0.1,1,3``, ``bursts=none`` and ``seed=1``; kinds that are not named keep their levels.
+
+    Raises:
+        ConfigError: there is no such kind, it is named twice, or its levels are none.
+    """
+    given: dict[str, Any] = {}
+    known = [*get_args(Kind), "seed"]
+    with located("--faults"):
+        for text in texts:
+            kind, equals, rest = (part.strip() for part in text.partition("="))
+            if not equals or kind not in known:
+                raise ConfigError(f"must be KIND=LEVEL,LEVEL with a kind of {known}, but got {text!r}")
+            if kind in given:
+                raise ConfigError(f"must name every kind once, but {kind} is there twice")
+            try:
+                if kind == "seed":
+                    given[kind] = int(rest)
+                else:
+                    given[kind] = () if rest == NOTHING else tuple(float(level) for level in rest.split(","))
+            except ValueError:
+                wanted = "a whole number" if kind == "seed" else f"numbers or {NOTHING}"
+                raise ConfigError(f"{kind} must be {wanted}, but got {rest!r}") from None
+        return Faults(**given)
 
 
 @dataclass(frozen=True)
@@ -151,14 +181,13 @@ def answer_faults(asked: AskedAgain, faults: Faults) -> Answers:
                 inputs[one.sensor] = _delayed(window, torch.from_numpy(rest[rows]).float().to(window.values.device))
             decisions = model(Batch(inputs, {}, clean.index).inputs).decisions
             said[one].append(asked.predictions({task: x.cpu().double().numpy() for task, x in decisions.items()}))
-    return Answers(
-        rows=asked.rows,
-        conditions=[asdict(one) for one in every],
-        predictions={
+    predictions = {task: np.zeros((0, *prior.shape)) for task, prior in asked.prior().items()}  # no fault strikes it
+    if every:
+        predictions = {
             task: np.stack([np.concatenate([part[task] for part in said[one]]) for one in every])
             for task in asked.trained.tasks
-        },
-    )
+        }
+    return Answers(asked.rows, [asdict(one) for one in every], predictions)
 
 
 def keep_faults(asked: AskedAgain, folder: Path, faults: Faults) -> None:
@@ -277,14 +306,14 @@ def _noisy(
     """With a generator a record, which draws for what is real of it, however long the others are."""
     values = level.values.clone()
     for row, generator in enumerate(generators):
-        one = type(level)(*(None if part is None else part[row : row + 1] for part in level))
-        if isinstance(one, Features):
-            length = int(one.mask[0].nonzero().max()) + 1 if one.mask.any() else 0
-            noise = torch.randn(one.values[:, :length].shape, generator=generator).to(values)
+        if isinstance(level, Features):
+            length = int(level.mask[row].nonzero().max()) + 1 if level.mask[row].any() else 0
+            noise = torch.randn(values[row : row + 1, :length].shape, generator=generator).to(values)
             values[row, :length] += (spread * noise)[0]
         else:
-            length = int(one.length) if values.ndim <= 3 else values.shape[-1]
-            short = one._replace(values=one.values[..., :length])
+            length = int(level.length[row]) if values.ndim <= 3 else values.shape[-1]
+            one = slice(row, row + 1)
+            short = Window(level.values[one, ..., :length], level.length[one], level.present[one])
             values[row, ..., :length] = add_noise(short, spread, generator, limits).values[0]
     return level._replace(values=values)
 

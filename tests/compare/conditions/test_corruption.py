@@ -18,6 +18,7 @@ from fusionkit.compare.conditions.corruption import (
     conditions,
     keep_faults,
     late_by,
+    parse_faults,
 )
 from fusionkit.compare.conditions.corruption import read_faults as read
 from fusionkit.compare.conditions.subsets import answer_subsets
@@ -68,7 +69,7 @@ def test_bursts_miss_the_share_that_they_say_in_bursts(share):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"noise": (2.0, 1.0)}, r"levels of noise must ascend between 0 and inf, but got \[2.0, 1.0\]"),
+        ({"noise": (2.0, 1.0)}, r"levels of noise must ascend between 0 and 1e\+06, but got \[2.0, 1.0\]"),
         ({"channels": (0.5, 1.0)}, r"levels of channels must ascend between 0 and 1"),
         ({"bursts": (0.0,)}, "levels of bursts"),
         ({"offset": (0.1, 0.1)}, "levels of offset"),
@@ -78,6 +79,32 @@ def test_bursts_miss_the_share_that_they_say_in_bursts(share):
 def test_levels_that_are_none_are_refused(given, message):
     with pytest.raises(ConfigError, match=message):
         Faults(**given)
+
+
+def test_levels_are_read_from_words_and_the_others_stay():
+    found = parse_faults(["noise=0.5, 2", "bursts=none", "seed=3"])
+    assert found == replace(Faults(), noise=(0.5, 2.0), bursts=(), seed=3)
+    assert parse_faults([]) == Faults()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["noise"], r"--faults: must be KIND=LEVEL,LEVEL with a kind of \['noise', .*'seed'\], but got 'noise'"),
+        (["nois=1"], r"--faults: must be KIND=LEVEL.*but got 'nois=1'"),
+        (["noise=1", "noise=2"], r"--faults: must name every kind once, but noise is there twice"),
+        (["noise=1,x"], r"--faults: noise must be numbers or none, but got '1,x'"),
+        (["noise="], r"--faults: noise must be numbers or none, but got ''"),
+        (["noise=3,1"], r"--faults: levels of noise must ascend between 0 and 1e\+06, but got \[3.0, 1.0\]"),
+        (["bursts=1"], r"--faults: levels of bursts must ascend between 0 and 1, but got \[1.0\]"),
+        (["offset=inf"], r"--faults: levels of offset must ascend"),
+        (["drift=nan"], r"--faults: levels of drift must ascend"),
+        (["seed=0.5"], r"--faults: seed must be a whole number, but got '0.5'"),
+    ],
+)
+def test_words_that_are_no_levels_are_refused(given, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_faults(given)
 
 
 def test_every_sensor_suffers_what_it_can(asked):
@@ -108,6 +135,13 @@ def test_answers_are_the_same_again_finite_and_of_every_condition(asked, tmp_pat
     kept = read(tmp_path, faults)
     np.testing.assert_array_equal(kept.predictions["target"], one.predictions["target"])
     assert kept.conditions == one.conditions and read(tmp_path, replace(faults, seed=1)) is None
+
+
+def test_a_model_that_no_fault_strikes_has_no_answers(asked, tmp_path):
+    found = answer_faults(asked, NONE)
+    assert found.conditions == [] and found.predictions["target"].shape == (0, len(asked.rows), 2)
+    keep_faults(asked, tmp_path, NONE)
+    assert read(tmp_path, NONE).predictions["target"].shape == found.predictions["target"].shape
 
 
 def test_faults_of_no_strength_change_nothing_though_windows_take_the_place_of_features(asked):
