@@ -1,19 +1,14 @@
 """Does memory grow with the data? The same study of EEG at one and ten times the records, streamed from its maps."""
 
-import os
 import tempfile
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 
-from fusionkit.core.errors import ConfigError
+from fusionkit.bench.process import anonymous_mb, check_anonymous, in_environment
 from fusionkit.recipe.load import parse_recipe
 
-STATUS = Path("/proc/self/status")
 ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 """What glibc's allocator is told in the measured processes: to give back at once what was freed. Left alone, it keeps as
 much as the timing of threads happens to make it keep, 10 to 40 megabytes that no one holds."""
@@ -72,12 +67,11 @@ def bench_memory(records: int = 400, times: int = 10) -> MemoryBench:
     Raises:
         ConfigError: the system does not tell anonymous memory (no Linux).
     """
-    if "RssAnon" not in (STATUS.read_text() if STATUS.exists() else ""):
-        raise ConfigError(f"anonymous memory must be told by {STATUS} (RssAnon), but this system has none")
+    check_anonymous()
     sizes = (records // 8, times * (records // 8))
     found = []
     for size in sizes:
-        with _in_environment(ALLOCATOR), ProcessPoolExecutor(1, get_context("spawn")) as child:
+        with in_environment(ALLOCATOR), ProcessPoolExecutor(1, get_context("spawn")) as child:
             found.append(child.submit(_train, size).result())
     peaks, signals = ((found[0][i], found[1][i]) for i in (0, 1))
     return MemoryBench((8 * sizes[0], 8 * sizes[1]), signals, peaks)
@@ -87,11 +81,11 @@ def _train(records: int) -> tuple[float, float]:
     """Peak of anonymous memory and stored samples in megabytes, of a study with so many records a subject."""
     from fusionkit.training.run import train
 
-    peak, done = [_anonymous_mb()], threading.Event()
+    peak, done = [anonymous_mb()], threading.Event()
 
     def watch() -> None:
         while not done.wait(0.005):
-            peak[0] = max(peak[0], _anonymous_mb())
+            peak[0] = max(peak[0], anonymous_mb())
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -99,29 +93,7 @@ def _train(records: int) -> tuple[float, float]:
         with tempfile.TemporaryDirectory(prefix="fusionkit-memory-") as folder:
             recipe = parse_recipe(RECIPE.format(records=records, folder=folder), "memory")
             run = train(recipe)
-            return max(peak[0], _anonymous_mb()), run.study.stat().st_size / 1e6
+            return max(peak[0], anonymous_mb()), run.study.stat().st_size / 1e6
     finally:
         done.set()
         watcher.join()
-
-
-@contextmanager
-def _in_environment(values: dict[str, str]) -> Iterator[None]:
-    """Processes that are started meanwhile find these variables."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _anonymous_mb() -> float:
-    for line in STATUS.read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    return 0.0

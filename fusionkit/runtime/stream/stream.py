@@ -310,7 +310,7 @@ class Stream:
             self._skipped += len(due) - self._max_queue
             due = due[-self._max_queue :]
         made = [decision for number, ready in due if (decision := self._answer(number, ready)) is not None]
-        if self._start is not None:
+        if due:
             self._forget()
         return made
 

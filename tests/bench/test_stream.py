@@ -1,0 +1,23 @@
+"""A stream loses nothing, its memory is flat, and decisions do not take long."""
+
+import sys
+
+import pytest
+
+from fusionkit.bench.stream import GROWTH_MB, P50_MS, P99_MS, SPEED, StreamBench, bench_stream
+
+
+def test_what_is_not_as_it_must_be_is_said():
+    right = StreamBench(1.0, 60.0, 3600, 0, 1.0, 2.0, 0.9, 1.8, 0.8, (80.0, 80.1))
+    assert right.speed == 60 and right.faults == []
+    wrong = StreamBench(1.0, 360.0, 3599, 1, 4.0, 20.0, 3.0, 5.0, 0.8, (80.0, 90.0))
+    assert wrong.speed == 10 < SPEED and len(wrong.faults) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells anonymous memory")
+def test_three_minutes_of_recording_are_streamed_without_loss():
+    found = bench_stream(0.05)
+    assert found.decisions == 180 and found.lost == 0
+    assert found.memory_mb[1] - found.memory_mb[0] <= GROWTH_MB
+    assert found.processor_p50_ms <= P50_MS and found.processor_p99_ms <= P99_MS
