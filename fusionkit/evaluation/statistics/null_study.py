@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -36,6 +36,8 @@ class Design:
         bias: of a training set: shared by the subjects of its fold, and by all seeds; correlated between folds by
             the share of records that a fold tests, as training sets overlap.
         advantage: what the first strategy is better by; 0 for a null study.
+        records: of a subject: its score is a share of them, 0.7 in the mean, so that scores are often equal; None for
+            scores of any size.
     """
 
     strategies: int = 6
@@ -49,6 +51,7 @@ class Design:
     luck: float = 0.0
     bias: float = 0.0
     advantage: float = 0.0
+    records: int | None = None
 
     @property
     def member(self) -> Int[np.ndarray, " subject"]:
@@ -75,7 +78,24 @@ def simulate(design: Design, studies: int, seed: int) -> Float[np.ndarray, "stud
     scores += design.subject * random((studies, subjects, 1, 1))
     scores += design.fold * random((studies, folds, 1, 1))[:, member]
     scores[:, :, 0] += design.advantage
+    if design.records is not None:
+        scores = np.rint((scores + 0.7) * design.records).clip(0, design.records) / design.records
     return scores
+
+
+def usual_designs() -> list[Design]:
+    """Comparisons as they are made: 4 to 8 strategies, 8 to 30 subjects in 4 to 10 folds, three seeds.
+
+    Each with trainings that have no luck of their own, some and much, and with scores of ten records.
+    """
+    sizes = product((4, 6, 8), (4, 5, 10), (8, 15, 30))
+    lucks: list[tuple[float, int | None]] = [(0.0, None), (0.02, None), (0.04, None), (0.04, 10)]
+    return [
+        Design(strategies=strategies, subjects=subjects, folds=folds, luck=luck, records=records)
+        for strategies, folds, subjects in sizes
+        if subjects >= folds
+        for luck, records in lucks
+    ]
 
 
 def corrected_t_folds(design: Design, scores: Array) -> Array:
@@ -115,10 +135,11 @@ def trained_t_subjects(design: Design, scores: Array) -> Array:
     return holm(trained_t(_pairs(design, scores), design.member).p) < 0.05
 
 
+DECIDES = "t, subjects and trainings"
 TESTS: dict[str, Decide] = {
     "corrected t, folds": corrected_t_folds,
     "plain t, folds": plain_t_folds,
-    "t, subjects and trainings": trained_t_subjects,
+    DECIDES: trained_t_subjects,
     "t, subjects": t_subjects,
     "Wilcoxon, subjects": signed_rank_subjects,
     "sign flips, subjects": sign_flip_subjects,

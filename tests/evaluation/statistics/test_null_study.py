@@ -4,10 +4,18 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from fusionkit.evaluation.statistics.null_study import TESTS, Design, false_positives, simulate, upper_bound
+from fusionkit.evaluation.statistics.null_study import (
+    DECIDES,
+    TESTS,
+    Design,
+    false_positives,
+    simulate,
+    upper_bound,
+    usual_designs,
+)
 
 SUBJECTS = [5, 8, 12, 15]
-PRIMARY = TESTS["t, subjects and trainings"]
+PRIMARY = TESTS[DECIDES]
 
 
 def test_the_bound_by_hand():
@@ -41,6 +49,20 @@ def test_tests_over_subjects_alone_do_not(name, subjects):
 def test_only_the_corrected_test_keeps_it_where_all_seeds_share_a_training_set(subjects):
     design = Design(subjects=subjects, luck=0.04, bias=0.03)
     assert false_positives(TESTS["corrected t, folds"], design) <= upper_bound(2000)
+
+
+@pytest.mark.parametrize(("luck", "records"), [(0.0, None), (0.02, None), (0.04, None), (0.04, 10)])
+def test_what_decides_keeps_the_level_on_all_comparisons_as_they_are_made(luck, records):
+    """2000 studies each of 4 to 8 strategies, 8 to 30 subjects, 4 to 10 folds and three seeds, after Holm."""
+    designs = [one for one in usual_designs() if (one.luck, one.records) == (luck, records)]
+    assert len(designs) == 24 and {one.seeds for one in designs} == {3}
+    assert max(false_positives(PRIMARY, design) for design in designs) <= 0.0615
+
+
+def test_scores_of_few_records_are_shares_of_them():
+    scores = simulate(Design(records=10), 50, 0)
+    np.testing.assert_allclose(scores * 10, np.rint(scores * 10))
+    assert 0 <= scores.min() < scores.max() <= 1 and scores.mean() == pytest.approx(0.7, abs=0.02)
 
 
 def test_the_first_test_finds_what_is_there_and_the_corrected_one_hardly_ever():
