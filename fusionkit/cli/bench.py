@@ -387,7 +387,7 @@ def dials(
     from pathlib import Path
     from tempfile import TemporaryDirectory
 
-    from fusionkit.bench.dials import DIALS, bench_dials, enough
+    from fusionkit.bench.dials import DIALS, Ranked, bench_dials, enough
     from fusionkit.cli.output import console, print_json
     from fusionkit.cli.progress import watch
     from fusionkit.compare.cells.executor import LocalExecutor
@@ -397,7 +397,7 @@ def dials(
     for name in names:
         if name not in DIALS:
             raise UnknownNameError("dial", name, DIALS)
-    rows = []
+    rows: list[Ranked] = []
     with TemporaryDirectory() as folder, watch(console(stderr=True)) as listener:
         executor = LocalExecutor(jobs or os.cpu_count() or 1)
         for row in bench_dials(Path(folder), executor, dials=names, studies=studies, heard=listener.cells):
