@@ -65,7 +65,9 @@ class Live:
     def _line(self) -> str:
         health = self._stream.health
         spent = max(time.monotonic() - self._began, 1e-9)
-        words = [clock(spent), f"{health.decisions} decisions", f"{health.decisions / spent:.1f}/s"]
+        start = self._stream.start
+        signal = self._past[-1].time - start if self._past and start is not None else spent
+        words = [clock(signal), f"{health.decisions} decisions", f"{health.decisions / spent:.1f}/s"]
         if health.decisions:
             words.append(f"lag {milliseconds(health.lag_p50)} (p99 {milliseconds(health.lag_p99)})")
         words += [f"{health.skipped} skipped"] if health.skipped else []
@@ -200,7 +202,8 @@ def summary_lines(stream: Stream) -> list[str]:
         line += f", {count} {what}" if count else ""
     lines = [line]
     for name, sensor in health.sensors.items():
-        said = f"  {name}: {sensor.samples:,} samples, in {sensor.windows} decisions"
+        what = "samples" if name in stream.tracks else "values"
+        said = f"  {name}: {sensor.samples:,} {what}, in {sensor.windows} decisions"
         if sensor.lost or sensor.gaps:
             said += f", {sensor.lost:,} lost in {sensor.gaps} gaps"
         said += f", late {sensor.late} times" if sensor.late else ""

@@ -147,7 +147,8 @@ def _in_time(file: XdfFile, found: Mapping[str, tuple[int, Fit]]) -> Iterator[Ti
     streams = []
     for name, (number, how) in found.items():
         stream = file.streams[number]
-        streams.append(_ending(name, _cut(name, _fitted(stream, how), stream.description)))
+        pieces = _cut(name, _fitted(stream, how), stream.description)
+        streams.append(pieces if how.text else _ending(name, pieces))  # the last sentence holds for a while
     return _merged(streams)
 
 

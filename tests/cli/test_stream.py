@@ -35,7 +35,6 @@ from tests.runtime.loopback import (
     environment,
     start_outlet,
     write_bundle,
-    write_config,
 )
 
 SECONDS = 4
@@ -256,7 +255,7 @@ def test_a_replay_imports_no_torch(here):
         "assert main(['stream', 'made.fusion', '--replay', 'lab.xdf', '--speed', 'max']) == 0\n"
         "heavy = {'torch', 'mne', 'pylsl'} & set(sys.modules); sys.exit(f'imported: {heavy}' if heavy else 0)"
     )
-    env = environment(here / "none")
+    env = environment()
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -265,7 +264,7 @@ def test_ctrl_c_ends_with_a_summary_and_a_kill_leaves_the_log(here):
     words = [sys.executable, "-m", "fusionkit", "stream", "made.fusion", "--replay", "lab.xdf", "--log"]
     for number, file, code in ((signal.SIGINT, "a.xdf", 130), (signal.SIGKILL, "b.xdf", -9)):
         process = subprocess.Popen(
-            [*words, file], env=environment("none"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*words, file], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         assert process.stdout is not None
         first = [process.stdout.readline() for _ in range(3)]
@@ -282,7 +281,7 @@ def test_the_live_view_is_drawn_on_a_terminal(here):
     """In a real terminal, as a child of this process."""
     child, terminal = pty.fork()
     if child == 0:  # pragma: no cover - another process
-        env = {**environment("none"), "TERM": "xterm", "COLUMNS": "100", "LINES": "40"}
+        env = {**environment(), "TERM": "xterm", "COLUMNS": "100", "LINES": "40"}
         words = ["-m", "fusionkit", "stream", "made.fusion", "--replay", "lab.xdf", "--speed", "8"]
         os.execve(sys.executable, [sys.executable, *words], env)
     shown, until = b"", time.monotonic() + PATIENCE
@@ -333,11 +332,9 @@ def test_the_live_view_says_what_every_sensor_does(here):
     assert f"{calm} decisions" in seen[-1]
 
 
-def test_lsl_from_the_command_line(here, capsys, monkeypatch, refusal):
+def test_lsl_from_the_command_line(here, capsys, refusal):
     pytest.importorskip("pylsl")
-    if "LSLAPICFG" not in os.environ:  # liblsl reads it once a process
-        monkeypatch.setenv("LSLAPICFG", str(write_config(here)))
-    env = environment(os.environ["LSLAPICFG"])
+    env = environment()
     name = f"amp-{os.getpid()}"
     eeg = {"name": name, "type": "EEG", "channels": 3, "rate": EEG_RATE, "labels": list(EEG_CHANNELS)}
     amplifier = start_outlet(env, **eeg, size=1e-5)

@@ -1,10 +1,14 @@
-"""A bundle made by hand, and LSL confined to this machine and one test: for tests of streams in several processes."""
+"""A bundle made by hand, and LSL confined to this machine and this process's tests: for streams in several processes."""
 
+import atexit
+import functools
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 import uuid
 import zipfile
@@ -38,11 +42,14 @@ tasks: {state: {kind: classification}}
 SOS = [[0.2, 0.2, 0.0, 1.0, -0.6, 0.0]]
 
 
-def write_config(folder):
-    """Settings of liblsl: loopback alone, and a session that no other test hears."""
-    path = Path(folder) / "lsl_api.cfg"
+@functools.cache
+def environment():
+    """For this process, whose liblsl reads its settings once, and for those it starts: they hear one another alone."""
+    path = Path(tempfile.mkdtemp()) / "lsl_api.cfg"
     path.write_text(CFG % uuid.uuid4().hex)
-    return path
+    atexit.register(shutil.rmtree, path.parent, ignore_errors=True)
+    os.environ["LSLAPICFG"] = str(path)
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 def sensor(kind, rate, samples, channels, unit, layout, chain):
@@ -176,13 +183,3 @@ def end(*processes):
         for pipe in (process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
-
-
-def environment(config):
-    """For processes of one test."""
-    return {
-        **os.environ,
-        "LSLAPICFG": str(config),
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-    }

@@ -6,12 +6,14 @@ import subprocess
 import sys
 import textwrap
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from fusionkit.runtime import BundleError, Session
 from fusionkit.runtime.answers import Answers
+from fusionkit.runtime.description import Channel, Description, write_description
 from fusionkit.runtime.feed import Change
 from fusionkit.runtime.log import Log
 from fusionkit.runtime.loop import run
@@ -26,7 +28,6 @@ from tests.runtime.loopback import (
     environment,
     start_outlet,
     write_bundle,
-    write_config,
 )
 
 pytest.importorskip("pylsl")
@@ -42,13 +43,10 @@ def bundle(tmp_path_factory):
     return write_bundle(tmp_path_factory.mktemp("bundle") / "made.fusion")
 
 
-@pytest.fixture(scope="module")
-def env(tmp_path_factory):
-    """Where this process and those it starts hear one another, and nobody else; liblsl reads it once a process."""
-    here = os.environ.get("LSLAPICFG")
-    if here is None:
-        os.environ["LSLAPICFG"] = here = str(write_config(tmp_path_factory.mktemp("lsl")))
-    return environment(here)
+@pytest.fixture
+def env():
+    """Where this process and those it starts hear one another, and nobody else."""
+    return environment()
 
 
 @pytest.fixture
@@ -65,7 +63,7 @@ def on_air(env):
 
 
 @pytest.fixture
-def feed_of(bundle):
+def feed_of(bundle, env):
     """Open sensors of the bundle; closed with the test."""
     from fusionkit.runtime.lsl import LslFeed
 
@@ -183,6 +181,59 @@ def listen(env, name):
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(LISTEN), name], env=env, stdout=subprocess.PIPE, text=True
     )
+
+
+class OtherMachine:
+    """What pylsl gives of a machine whose clock is 100 s behind, then, after a restart, 7 s ahead."""
+
+    LostError = type("LostError", (RuntimeError,), {})
+
+    def __init__(self):
+        self.offsets = iter([100.0, -7.0])
+        self.util = SimpleNamespace(LostError=self.LostError, InternalError=type("InternalError", (RuntimeError,), {}))
+        self.boots = 0
+
+    def local_clock(self):
+        return 1000.0
+
+    def ContinuousResolver(self, **options):
+        return SimpleNamespace(results=lambda: [self.describe()])
+
+    def describe(self):
+        channels = tuple(Channel(one, "volts") for one in EEG_CHANNELS)
+        described = Description("far", "EEG", channels, EEG_RATE, uid=str(self.boots))
+        return SimpleNamespace(as_xml=lambda: write_description(described).decode())
+
+    def StreamInlet(self, info, **options):
+        self.boots += 1
+        offset = next(self.offsets, 0.0)
+        left = [5, 5]
+
+        def pull_chunk(**options):
+            time.sleep(0.005)
+            if not left:
+                raise self.LostError("gone")
+            return np.zeros((left.pop(), 3), np.float32), 1000.0 - offset + np.arange(5) / EEG_RATE
+
+        return SimpleNamespace(
+            info=lambda timeout: info,
+            open_stream=lambda timeout: None,
+            time_correction=lambda timeout: offset,
+            flush=lambda: 0,
+            pull_chunk=pull_chunk,
+        )
+
+
+def test_times_of_another_machine_are_brought_to_our_clock(monkeypatch, feed_of):
+    monkeypatch.setitem(sys.modules, "pylsl", OtherMachine())
+    feed = feed_of(names={"eeg": "far"}, without=["audio"])
+    heard = [feed.next(5.0) for _ in range(6)]
+    feed.close()
+    assert [one.present for one in heard if isinstance(one, Change)] == [False, True]
+    chunks = [one for one in heard if not isinstance(one, Change)]
+    assert len(chunks) == 4
+    for chunk in chunks:
+        np.testing.assert_allclose(chunk.timestamps, 1000 + np.arange(5) / EEG_RATE)
 
 
 def test_a_sensor_that_is_killed_is_absent_and_returns_and_the_log_decides_alike(
