@@ -16,6 +16,8 @@ from fusionkit.runtime.stream import Decision, SensorHealth, Stream
 COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red", "bright_cyan", "bright_magenta")
 """Of classes, in their order."""
 BAR = 40
+BACKLOG = 20
+"""Chunks that may wait without a word: sensors come in bursts."""
 LATELY = 60
 """Decisions that are shown."""
 STATES = {
@@ -70,6 +72,8 @@ class Live:
         words = [clock(signal), f"{health.decisions} decisions", f"{health.decisions / spent:.1f}/s"]
         if health.decisions:
             words.append(f"lag {milliseconds(health.lag_p50)} (p99 {milliseconds(health.lag_p99)})")
+        waiting = self._feed.waiting()
+        words += [f"{waiting} chunks waiting"] if waiting > BACKLOG else []
         words += [f"{health.skipped} skipped"] if health.skipped else []
         return "  ".join(words)
 

@@ -68,6 +68,10 @@ class Feed(ABC):
     def now(self) -> float:
         """Seconds of the clock of timestamps."""
 
+    def waiting(self) -> int:
+        """Chunks that have arrived and are not taken: how far the loop is behind."""
+        return 0
+
     def close(self) -> None:
         """Let go of what it holds."""
         self.ended = True

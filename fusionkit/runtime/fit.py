@@ -150,16 +150,18 @@ def is_text(sensor: Sensor) -> bool:
     return sensor.layout == "token"
 
 
-def check_units(units: Mapping[str, str], sensors: Iterable[str]) -> None:
-    """Refuse units that are given for no sensor, or are not known.
+def check_given(names: Mapping[str, str], units: Mapping[str, str], sensors: Iterable[str]) -> None:
+    """Refuse streams and units that are given for no sensor, and units that are not known.
 
     Raises:
         BundleError: there is such a one.
     """
     known = sorted(sensors)
+    for given, what in ((names, "a source"), (units, "a unit")):
+        for name in given:
+            if name not in known:
+                raise BundleError(f"{what} must be given for a sensor, but got {name!r}; known: {known}")
     for name, unit in units.items():
-        if name not in known:
-            raise BundleError(f"a unit must be given for a sensor, but got {name!r}; known: {known}")
         if unit.lower() not in VOLTS:
             raise BundleError(f"{name}: a unit must be volts, millivolts, microvolts or nanovolts, but got {unit!r}")
 

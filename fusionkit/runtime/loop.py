@@ -52,6 +52,13 @@ def run(
 
     Raises:
         BundleError: the feed brings what the stream cannot take.
+
+    Example:
+        >>> session = Session.load("model.fusion")  # doctest: +SKIP
+        >>> stream, answers = Stream(session), Answers(session, "mood", step=None)  # doctest: +SKIP
+        >>> with LslFeed(session.sensors) as feed:  # doctest: +SKIP
+        ...     for heard in run(stream, feed, answers, outlet=LslOutlet(answers.description)):
+        ...         print(heard)
     """
     for name in stream.session.sensors:
         if name not in feed.sensors:

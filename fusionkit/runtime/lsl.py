@@ -15,7 +15,7 @@ import numpy as np
 from fusionkit.runtime.description import Description, read_description
 from fusionkit.runtime.errors import BundleError
 from fusionkit.runtime.feed import Change, Chunk, Feed
-from fusionkit.runtime.fit import Fit, check_streams, check_units, choose, delivered, fit, is_text
+from fusionkit.runtime.fit import Fit, check_given, check_streams, choose, delivered, fit, is_text
 from fusionkit.runtime.manifest import Sensor
 
 Array = np.ndarray[Any, Any]
@@ -68,10 +68,7 @@ class LslFeed(Feed):
         wait: float = 10.0,
     ) -> None:
         pylsl = load_pylsl()
-        check_units(units, sensors)
-        for name in names:
-            if name not in sensors:
-                raise BundleError(f"a source must be given for a sensor, but got {name!r}; known: {sorted(sensors)}")
+        check_given(names, units, sensors)
         self.sensors, self.notes = {}, []
         self._clock = pylsl.local_clock
         self._heard: queue.Queue[Chunk | Change | Exception] = queue.Queue(WAITING)

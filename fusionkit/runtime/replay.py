@@ -13,7 +13,7 @@ import numpy as np
 from fusionkit.runtime.description import Description
 from fusionkit.runtime.errors import BundleError
 from fusionkit.runtime.feed import Change, Chunk, Feed
-from fusionkit.runtime.fit import Fit, check_units, choose, delivered, fit
+from fusionkit.runtime.fit import Fit, check_given, choose, delivered, fit
 from fusionkit.runtime.log import CHANGES, read_change
 from fusionkit.runtime.manifest import Sensor
 from fusionkit.runtime.xdf import XdfFile, XdfStream
@@ -92,7 +92,7 @@ def replay_xdf(
     Raises:
         BundleError: the file is spoiled, a stream is missing or does not fit, or none is left.
     """
-    check_units(units, sensors)
+    check_given(names, units, sensors)
     file = XdfFile(path)
     numbers = list(file.streams)
     described = [file.streams[number].description for number in numbers]

@@ -2,6 +2,7 @@
 
 import struct
 import time
+from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
 from io import BufferedReader
@@ -64,7 +65,8 @@ class XdfWriter:
         except OSError as error:
             raise BundleError(f"{path}: a log must be a file that can be written, but {error.strerror}") from None
         header = f'<?xml version="1.0"?><info><version>1.0</version><writer>{WRITER}</writer></info>'
-        self._file.write(MAGIC + _chunk(FILE, header.encode()))
+        self._file.write(MAGIC)
+        self._put(FILE, header.encode())
 
     def __enter__(self) -> Self:
         return self
@@ -125,7 +127,9 @@ class XdfWriter:
 
     def _put(self, tag: int, content: bytes) -> None:
         """One chunk in one call, so that a kill falls between two."""
-        self._file.write(_chunk(tag, content))
+        rest = memoryview(_chunk(tag, content))
+        while rest:
+            rest = rest[self._file.write(rest) :]
 
 
 class XdfStream:
@@ -139,7 +143,7 @@ class XdfStream:
     def __init__(self, path: Path, description: Description) -> None:
         self.description = description
         self.offsets: list[tuple[float, float]] = []
-        self.places: list[tuple[int, int]] = []
+        self.places, self.sizes = array("Q"), array("Q")
         self._path = path
 
     def chunks(self) -> Iterator[tuple[Any, Array]]:
@@ -151,7 +155,7 @@ class XdfStream:
         clock = FileClock(self.offsets)
         last = 0.0
         with self._path.open("rb") as file:
-            for place, size in self.places:
+            for place, size in zip(self.places, self.sizes, strict=True):
                 file.seek(place)
                 values, stamps = self.decode(file.read(size), last)
                 if not np.isfinite(stamps).all():
@@ -229,8 +233,9 @@ class XdfFile:
             BundleError: a chunk is spoiled.
         """
         readers = {number: stream.chunks() for number, stream in self.streams.items()}
-        places = sorted((place, number) for number, stream in self.streams.items() for place, _ in stream.places)
-        for _, number in places:
+        owners = np.concatenate([np.full(len(one.places), number) for number, one in self.streams.items()] or [[]])
+        places = np.concatenate([np.array(one.places, np.uint64) for one in self.streams.values()] or [[]])
+        for number in owners[np.argsort(places)].tolist():
             found = next(readers[number], None)
             if found is not None:
                 yield number, *found
@@ -267,7 +272,8 @@ class XdfFile:
         elif number not in self.streams:
             raise BundleError(f"{where}: a stream must be described before its samples, but is not")
         elif tag == SAMPLES:
-            self.streams[number].places.append((place + 4, size - 4))
+            self.streams[number].places.append(place + 4)
+            self.streams[number].sizes.append(size - 4)
         elif size >= 20:
             self.streams[number].offsets.append(struct.unpack("<dd", file.read(16)))
 
