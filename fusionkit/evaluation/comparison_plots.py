@@ -118,7 +118,8 @@ def shapley_bars(found: Contribution, metric: str) -> Figure:
                       label="without the others" if first else None)  # fmt: skip
             axes.plot(found.added[name].value, place - 0.26, "D", color=INK, markersize=4,
                       label="added to all the others" if first else None)  # fmt: skip
-            words = f"{signed(share.value)} [{signed(share.low)}, {signed(share.high)}]"
+            span = f" [{signed(share.low)}, {signed(share.high)}]" if np.isfinite([share.low, share.high]).all() else ""
+            words = f"{signed(share.value)}{span}"
             axes.annotate(words, (1.02, place), xycoords=axes.get_yaxis_transform(), va="center", fontsize=8)
         axes.set_yticks(range(len(order)), order, parse_math=False)
         axes.set_ylim(-0.6, len(order) - 0.4)

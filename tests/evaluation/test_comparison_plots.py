@@ -86,7 +86,8 @@ def test_shares_are_sorted_and_have_their_numbers():
     assert len(texts(figure)) == 2
     assert len(figure.legends[0].get_texts()) == 3
     one = contribution(resample_means(np.array([[0.5, 0.7]]), seed=0), ["eeg"])  # one subject: no whisker
-    assert len(shapley_bars(one, "accuracy").axes[0].lines) == 3
+    figure = shapley_bars(one, "accuracy")
+    assert len(figure.axes[0].lines) == 3 and texts(figure) == ["0.200"]
 
 
 def test_a_heat_map_is_dark_and_bold_where_better():

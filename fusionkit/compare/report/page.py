@@ -117,7 +117,10 @@ def _task(scores: Scores, judged: Judged, costs: Mapping[str, Cost], level: int)
         diagram = critical_difference_diagram(
             [line.name for line in ranked], np.array([line.rank for line in ranked]), judged.critical
         )
-        words = f"mean ranks within {by}s, best on the left; Friedman's test p {_chance(judged.friedman)}"
+        words = (
+            f"mean ranks within {by}s, best on the left; Friedman's test p {_chance(judged.friedman)}. It takes {by}s for "
+            "independent; where it parts strategies that the sentences above do not, these hold"
+        )
         yield html.figure(svg_text(diagram), words)
     order = [scores.strategies.index(line.name) for line in judged.lines]
     spread = np.nanmean(
@@ -252,6 +255,11 @@ def _method(found: Found) -> Iterator[str]:
         "Bayesian probabilities at folds alone; they are shown to be compared and decide nothing. P(better) and P(worse) "
         f"are of differences beyond {margin} (--rope), P(same) of those within. Detectable is the true difference that a "
         "study of this size finds in 80 % of cases at the level of all pairs together."
+    )
+    yield (
+        "What a training set does to all seeds alike is seen through the folds alone: where it moves a strategy by half "
+        f"as much as a seed does, the test is wrong in 8 % of made studies of 30 {by}s in four folds instead of 5 %, in 6 % "
+        "with ten folds (fusionkit bench statistics)."
     )
     yield (
         "The best single sensor is chosen in every fold by its score on validation records, never on test records. The "
