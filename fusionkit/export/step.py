@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -16,11 +16,9 @@ from fusionkit.encoders.encoder import Encoder, PastEncoder
 from fusionkit.export.bundle import Draft, sensor_inputs
 from fusionkit.export.graph import (
     BATCH,
-    Deployed,
     ExportError,
     SensorInput,
     answer,
-    flatten,
     free_axes,
     to_onnx,
 )
@@ -61,6 +59,10 @@ class StepReport:
     step_ms: float
     window_ms: float
 
+    def as_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
     def say(self) -> str:
         """A line for people."""
         each = ", ".join(f"{count} samples of {name}" for name, count in self.samples.items())
@@ -75,9 +77,9 @@ class StepModel(nn.Module):
     """A trained model that takes one step of every sensor and its own state, as plain tensors.
 
     What comes out after k steps from an empty state is what the whole-window model answers to a window whose first
-    k steps are real, as long as there are no more than the recipe's ``steps``. Beyond, the state slides, see
-    `RCFT.step`: it remembers ``steps`` steps, and answers as without any sensor once all of these are empty. A sensor
-    may vanish and return; what it brought before it went is remembered until then, but no feature spans a gap.
+    k steps are real (`read_at`), as long as there are no more than the recipe's ``steps``. Beyond, the state slides,
+    see `RCFT.step`: it remembers ``steps`` steps, and answers as without any sensor once all of these are empty. A
+    sensor may vanish and return: what it brought is remembered for as long, but no feature spans the gap.
 
     Whether a channel was measured is judged by the samples of a step (and its tail), not by those of a window: a
     channel that is dead in some steps of a window alone is its mean in those alone, where a whole window would take it
@@ -146,9 +148,12 @@ class StepModel(nn.Module):
         tokens, cache = self.plan.fusion.step(streams, self._cache(given))
         after |= {field: value for field, value in cache._asdict().items() if field in self.fields}
         after["readout"] = readout = self._readout(tokens, cache, given["readout"])
+        return (*self.answers(readout), *(after[name] for name in names if name not in self.inputs))
+
+    def answers(self, readout: Tensor) -> tuple[Tensor, ...]:
+        """Of every task, of what its head reads."""
         decisions = self.model.heads[self.plan.node](readout)
-        answers = [answer(task, decisions[name]) for name, task in self.tasks.items()]
-        return (*answers, *(after[name] for name in names if name not in self.inputs))
+        return tuple(answer(task, decisions[name]) for name, task in self.tasks.items())
 
     def _cache(self, given: Mapping[str, Tensor]) -> Cache:
         real = given["real"]
@@ -270,12 +275,24 @@ def add_step_graph(draft: Draft, trained: Trained, windows: Mapping[str, Window]
         )
     draft.manifest["step_graph"] = described = _describe(stepped)
     session = StepSession(Bundle(draft.path, read_manifest(draft.manifest), draft.files))
-    deployed = Deployed(model, sensors, trained.tasks).eval()
-    largest, cases = compare_steps(deployed, stepped, session, made, trained.recipe.export.tolerance)
+    largest, cases = compare_steps(stepped, session, made, trained.recipe.export.tolerance)
     step_ms, window_ms = _measure(draft, session, made)
     described |= {"largest": largest, "cases": cases, "step_ms": step_ms, "window_ms": window_ms}
     samples = {name: sensor.samples for name, sensor in plan.timed.items()}
     return StepReport(plan.seconds, plan.fusion.steps, samples, largest, cases, step_ms, window_ms)
+
+
+@torch.no_grad()
+def read_at(stepped: StepModel, windows: Mapping[str, Window], steps: int) -> tuple[Tensor, ...]:
+    """What the whole-window model answers when heads read the last real one of its first ``steps`` bins.
+
+    Where sensors with time have no more than these, that is its answer; but one without time is real in every bin, so
+    that the model would read its last.
+    """
+    tokens = stepped.model.look(windows).stream(stepped.plan.node)
+    sofar = torch.arange(tokens.mask.shape[1]) < steps
+    readout = stepped.plan.fusion.readout(tokens._replace(mask=tokens.mask & sofar))
+    return stepped.answers(readout)
 
 
 def made_windows(plan: Plan, windows: Mapping[str, Window]) -> dict[str, Window]:
@@ -304,13 +321,13 @@ def made_windows(plan: Plan, windows: Mapping[str, Window]) -> dict[str, Window]
 
 
 def compare_steps(
-    deployed: Deployed, stepped: StepModel, session: StepSession, windows: Mapping[str, Window], tolerance: float
+    stepped: StepModel, session: StepSession, windows: Mapping[str, Window], tolerance: float
 ) -> tuple[float, int]:
     """The largest difference between a bundle's steps and torch, and in how many answers it was looked for.
 
     For batch 1 and N and every non-empty subset of sensors, each step's answer against that of the whole-window model
-    to a window of which so many steps are real; then, beyond the window, against `StepModel` while sensors vanish
-    and return.
+    to a window of which so many steps are real (`read_at`); then, beyond the window, against `StepModel` while
+    sensors vanish and return.
 
     Raises:
         ExportError: they differ by more than ``tolerance``.
@@ -333,8 +350,7 @@ def compare_steps(
             for number in range(plan.fusion.steps):
                 got, state = push(session, plan, windows, number, batch, dict.fromkeys(subset, True), state)
                 given = {n: _begun(windows[n], plan, n, number + 1, batch, n in subset) for n in names}
-                with torch.no_grad():
-                    wanted = deployed(*flatten(given, deployed.sensors))
+                wanted = read_at(stepped, given, number + 1)
                 about = f"step {number + 1}, batch {batch}, sensors {', '.join(subset)}"
                 check(got, wanted, lambda about=about: about)  # type: ignore[misc]
         draw = np.random.default_rng(0)

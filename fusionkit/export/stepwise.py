@@ -80,30 +80,40 @@ def plan_steps(trained: Trained, sensors: Mapping[str, SensorInput]) -> Plan:
     Raises:
         ExportError: the model does not qualify; it names every key that forbids it.
     """
-    problems = [*_fusion_problems(trained.recipe), *_sensor_problems(trained)]
-    if not problems:
-        problems = [*_bin_problems(trained)]
-    if problems:
-        told = "; ".join(f"{dotted(key)}: {message}" for key, message in problems)
-        raise ExportError(f"no step graph can be made of this run: {told}")
+    refuse_steps(trained)
     node, fusion = trained.recipe.graph.end.name, _fusion(trained)
     timed = {name: _timed(trained, name, sensors[name]) for name in _timed_names(trained)}
     seconds = _seconds(fusion)
     return Plan(node, fusion, seconds, timed, {n: sensor for n, sensor in sensors.items() if n not in timed})
 
 
+def refuse_steps(trained: Trained) -> None:
+    """Refuse a model that does not go step by step; see `plan_steps`.
+
+    Raises:
+        ExportError: it does not; the one line names every key that forbids it.
+    """
+    problems = [*_fusion_problems(trained), *_sensor_problems(trained)]
+    if not problems:
+        problems = [*_bin_problems(trained)]
+    if problems:
+        told = "; ".join(f"{dotted(key)}: {message}" for key, message in problems)
+        raise ExportError(f"no step graph can be made of this run: {told}")
+
+
 def _fusion_key(recipe: Recipe, option: str) -> Key:
     return ("fusion", "graph", recipe.graph.end.name, option) if "graph" in recipe.fusion else ("fusion", option)
 
 
-def _fusion_problems(recipe: Recipe) -> Iterator[tuple[Key, str]]:
+def _fusion_problems(trained: Trained) -> Iterator[tuple[Key, str]]:
+    recipe = trained.recipe
     nodes = recipe.graph.nodes
     if len(nodes) != 1:
         names = ", ".join(f"{node.name} ({node.kind})" for node in nodes)
         yield ("fusion", "graph"), f"must be one rcft node to go step by step, but has {names}"
     elif nodes[0].kind != "rcft":
         yield _fusion_key(recipe, "kind"), f"must be rcft to go step by step, but is {nodes[0].kind}"
-    elif nodes[0].options["temporal"] == "attention" and nodes[0].options["positions"] == "sinusoidal":
+    elif _fusion(trained).sinusoidal:
         yield (
             _fusion_key(recipe, "positions"),
             "must be rotary or none, for sinusoidal ones count from the beginning of a window, which a stream has not",
