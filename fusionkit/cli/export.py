@@ -16,6 +16,10 @@ def export(
     int8: Annotated[
         bool, typer.Option("--int8", help="weights of eight bits; measures what they cost on held-out records")
     ] = False,
+    streaming: Annotated[
+        bool,
+        typer.Option("--streaming", help="beside it the graph of one step, for rcft over sensors that go step by step"),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Write a bundle: raw windows and presence flags in, probabilities out, front ends inside the graph.
@@ -24,22 +28,37 @@ def export(
     recipe's ``export.tolerance``. Where the split put groups aside (``data.split.calibration``), the bundle knows the
     temperature and the conformal sets that they ask for.
 
+    With ``--streaming`` it also has ``step.onnx``: new samples of one step (a bin of ``fusion.steps``) and what the steps
+    before left in, answers and what the next step needs out, so that an answer costs one step and not the window. What
+    does not go step by step is refused by its key.
+
     Example:
         fusionkit export runs/quickstart/20261122-101500 -o model.fusion
         fusionkit export runs/quickstart/20261122-101500 -o small.fusion --int8
+        fusionkit train quickstart modalities=eeg data.seconds=4 fusion.steps=8 modalities.eeg.features.kind=dft modalities.eeg.features.window=0.5
+        fusionkit export runs/quickstart/20261122-101500 -o steps.fusion --streaming
     """
     from fusionkit.cli.exported import print_parity, print_quantised
     from fusionkit.cli.output import check_output, console, print_json
-    from fusionkit.export.run import export_run
+    from fusionkit.export.run import finish, open_fold
+    from fusionkit.export.step import StepReport, add_step_graph
+    from fusionkit.export.stepwise import refuse_steps
     from fusionkit.training.run import Run
 
     check_output(output)
-    made = export_run(Run.open(run), output, fold=fold, opset=opset, int8=int8)
+    held = open_fold(Run.open(run), fold)
+    steps: list[StepReport] = []
+    if streaming:
+        refuse_steps(held.trained)
+    extend = (lambda *parts: steps.append(add_step_graph(*parts))) if streaming else None
+    made = finish(held, output, opset=opset, int8=int8, extend=extend)
     if as_json:
-        print_json(made.as_dict())
+        print_json({**made.as_dict(), "step_graph": steps[0].as_dict() if steps else None})
         return
     screen = console()
     print_parity(screen, made.parity)
     if made.quantised is not None:
         print_quantised(screen, made.quantised)
     screen.print(made.say())
+    for report in steps:
+        screen.print(report.say())
