@@ -4,7 +4,7 @@ import threading
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,7 +38,7 @@ class BatchedExecutor(Executor):
     def __init__(self, other: Executor, say: Callable[[str], None]) -> None:
         self.other, self.say = other, say
 
-    def run(self, cells: Sequence[Cell]) -> Iterator[Ended | None]:
+    def run(self, cells: Sequence[Cell]) -> Generator[Ended | None]:
         """As `Executor.run`."""
         kinds: dict[str, list[Cell]] = defaultdict(list)
         for cell in cells:

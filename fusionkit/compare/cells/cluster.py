@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -84,7 +84,7 @@ class DaskExecutor(Executor):
             if refusal:
                 raise self._other(f"{worker} {refusal}")
 
-    def run(self, cells: Sequence[Cell]) -> Iterator[Ended | None]:
+    def run(self, cells: Sequence[Cell]) -> Generator[Ended | None]:
         """As `Executor.run`.
 
         Raises:

@@ -8,7 +8,7 @@ import time
 import traceback
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
@@ -31,7 +31,7 @@ class Executor(ABC):
     """Trains cells somewhere, in any order."""
 
     @abstractmethod
-    def run(self, cells: Sequence[Cell]) -> Iterator[Ended | None]:
+    def run(self, cells: Sequence[Cell]) -> Generator[Ended | None]:
         """Yield how each cell ended, as it ends; and None now and then, so that whoever waits may look up.
 
         A cell whose process dies, or whose training raises what is no mistake of the user's, is tried three times in
@@ -49,7 +49,7 @@ class LocalExecutor(Executor):
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
 
-    def run(self, cells: Sequence[Cell]) -> Iterator[Ended | None]:
+    def run(self, cells: Sequence[Cell]) -> Generator[Ended | None]:
         """As `Executor.run`."""
         waiting, tries = deque(cells), {cell.key: 0 for cell in cells}
         workers: list[_Worker] = []

@@ -1,6 +1,8 @@
 """Cells trained by Slurm: dask-jobqueue asks it for Dask workers (extra ``cluster``)."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from typing import Any
 
 from fusionkit.compare.cells.cell import Cell, Ended
@@ -8,6 +10,9 @@ from fusionkit.compare.cells.cluster import GPU, DaskExecutor, import_extra, on_
 from fusionkit.compare.cells.executor import Executor
 
 MEMORY = "4GB"
+REFILL_SECONDS = 30.0
+SCHEDULER = {"dashboard": False, "dashboard_address": ":0"}
+"""No page, and no port of its own that another one on a shared machine may have taken."""
 
 
 class SlurmExecutor(Executor):
@@ -15,7 +20,8 @@ class SlurmExecutor(Executor):
 
     Partition, account, time limit, memory (4 GB unless told) and what a job runs first are read where dask-jobqueue
     keeps them: ``jobqueue: slurm:`` in ``~/.config/dask/jobqueue.yaml``, or ``DASK_JOBQUEUE__SLURM__QUEUE`` and so on.
-    A job that waits in the queue is waited for. Leaving ends the jobs.
+    A job that waits in the queue is waited for, and one that ends before the cells do (its time limit) is asked for
+    again. Leaving ends the jobs.
 
     Args:
         jobs: how many at once.
@@ -33,7 +39,7 @@ class SlurmExecutor(Executor):
         job = import_extra("dask_jobqueue.slurm").SLURMJob("tcp://SCHEDULER:PORT", "fusionkit", **_options(gpu))
         return str(job.job_script())
 
-    def run(self, cells: Sequence[Cell]) -> Iterator[Ended | None]:
+    def run(self, cells: Sequence[Cell]) -> Generator[Ended | None]:
         """As `Executor.run`.
 
         Raises:
@@ -43,9 +49,16 @@ class SlurmExecutor(Executor):
             return
         cluster_type = import_extra("dask_jobqueue").SLURMCluster
         options = _options(any(on_cuda(cell) for cell in cells))
-        with cluster_type(**options, scheduler_options={"dashboard": False}) as cluster:
-            cluster.scale(jobs=min(self.jobs, len(cells)))
-            yield from DaskExecutor(cluster.scheduler_address, patience=float("inf")).run(cells)
+        with cluster_type(**options, scheduler_options=SCHEDULER) as cluster:
+            wanted = min(self.jobs, len(cells))
+            cluster.scale(jobs=wanted)
+            asked = time.monotonic()
+            with closing(DaskExecutor(cluster.scheduler_address, patience=float("inf")).run(cells)) as running:
+                for one in running:
+                    if time.monotonic() - asked > REFILL_SECONDS:
+                        cluster.scale(jobs=wanted)  # in place of those that met their time limit
+                        asked = time.monotonic()
+                    yield one
 
 
 def _options(gpu: bool) -> dict[str, Any]:

@@ -332,7 +332,7 @@ def _train(missing: Sequence[Cell], ended: dict[str, Ended], executor: Executor,
                 if stop:
                     raise Interrupted(stop.signal)
         finally:
-            running.close()  # type: ignore[attr-defined]
+            running.close()
 
 
 def describe(experiment: Experiment) -> dict[str, Any]:

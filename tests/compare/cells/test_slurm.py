@@ -1,13 +1,14 @@
 """Workers that Slurm starts; where there is no Slurm, a stand-in for it."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
 from fusionkit.cli import main
-from fusionkit.compare.cells.cell import Cell, read_ended
+from fusionkit.compare.cells.cell import LOG, Cell, read_ended
 from fusionkit.compare.cells.slurm import SlurmExecutor
 from fusionkit.recipe.load import load_recipe
 from fusionkit.recipe.write import dump_recipe
@@ -56,22 +57,51 @@ def test_a_slip_is_one_line_and_leaves_nothing(more, message, tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.slow
-def test_cells_are_trained_by_jobs_and_the_jobs_end(tmp_path, monkeypatch):
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """A stand-in: jobs are processes of this machine."""
     (tmp_path / "sbatch").write_text(
         f"#!/bin/sh\ncp $1 {tmp_path}/job.sh\n"
-        f"setsid sh {tmp_path}/job.sh > {tmp_path}/job.txt 2>&1 &\necho Submitted batch job $!\n"
+        f"setsid sh {tmp_path}/job.sh > {tmp_path}/job.txt 2>&1 &\necho $! >> {tmp_path}/begun.txt\n"
+        "echo Submitted batch job $!\n"
     )
     (tmp_path / "scancel").write_text(f"#!/bin/sh\necho $1 >> {tmp_path}/ended.txt\nkill -TERM -$1\n")
     for name in ("sbatch", "scancel"):
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path), os.environ["PATH"]]))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return tmp_path
+
+
+def cell(tmp_path, *more):
     folder = tmp_path / "cells" / "0"
     folder.parent.mkdir()
     changes = ["data.subjects=6", "data.records=4", "train.epochs=1", "modalities=audio", "train.single_sensors=false"]
-    recipe = load_recipe("quickstart", [*changes, f"data.cache={tmp_path}/cache", f"run.dir={folder}", "name=run"])
-    cell = Cell("0", "one", dump_recipe(recipe), 0, 0, str(folder))
-    (found,) = [one for one in SlurmExecutor(1).run([cell]) if one is not None]
-    assert found.problem == "" and read_ended(cell) == found
-    assert (tmp_path / "ended.txt").read_text().strip()
+    changes += [f"data.cache={tmp_path}/cache", f"run.dir={folder}", "name=run", *more]
+    return Cell("0", "one", dump_recipe(load_recipe("quickstart", changes)), 0, 0, str(folder))
+
+
+@pytest.mark.slow
+def test_cells_are_trained_by_jobs_and_the_jobs_end(slurm):
+    wanted = cell(slurm)
+    (found,) = [one for one in SlurmExecutor(1).run([wanted]) if one is not None]
+    assert found.problem == "" and read_ended(wanted) == found
+    assert (slurm / "ended.txt").read_text().strip()
+
+
+@pytest.mark.slow
+def test_a_job_that_meets_its_time_limit_is_asked_for_again(slurm, monkeypatch):
+    import dask
+
+    monkeypatch.setattr("fusionkit.compare.cells.slurm.REFILL_SECONDS", 1.0)
+    wanted = cell(slurm, "train.epochs=30", "train.patience=0")
+    ended, killed = [], False
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1s"}):
+        for one in SlurmExecutor(1).run([wanted]):
+            if one is not None:
+                ended.append(one)
+            elif not killed and (Path(wanted.folder) / LOG).exists():
+                os.killpg(int((slurm / "begun.txt").read_text()), signal.SIGKILL)
+                killed = True
+    assert killed and [one.problem for one in ended] == [""]
+    assert len((slurm / "begun.txt").read_text().split()) == 2
