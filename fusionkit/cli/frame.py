@@ -23,6 +23,7 @@ VERBS = {
     "probe": "Measure what a run's encoders have learned.",
     "predict": "Answer for new data with a run or a bundle.",
     "export": "Make one file of a run that predicts without torch.",
+    "adapt": "Fit a run to a new wearer: a bundle that knows them.",
     "stream": "Decide in a closed loop, from LSL streams or a recording.",
     "show": "Draw a recipe's graph; print shapes and parameter counts.",
     "check": "Read a recipe and say what is wrong with it.",

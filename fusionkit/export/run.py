@@ -190,11 +190,7 @@ def finish(
     quantised = _quantise(held, draft, windows) if int8 else None
     if extend is not None:
         extend(draft, trained, windows)
-    single = {name: first(window, 1, here=True) for name, window in windows.items()}
-    macs = count_multiplications(trained.model, {n: w._replace(present=w.present | True) for n, w in single.items()})
-    add_reference(draft, windows)
-    latency = measure_latency(draft.session(), windows)
-    draft.manifest.update({"macs": macs, "latency_ms": latency.as_dict()})
+    macs, latency = complete(draft, trained, windows)
     draft.write()
     return Exported(
         path=path,
@@ -206,6 +202,16 @@ def finish(
         calibrated={task: one.temperature for task, one in fitted.items()},
         quantised=quantised,
     )
+
+
+def complete(draft: Draft, trained: Trained, windows: dict[str, Window]) -> tuple[int, Latency]:
+    """Count, measure, and put reference answers in: what any bundle has before it is written."""
+    single = {name: first(window, 1, here=True) for name, window in windows.items()}
+    macs = count_multiplications(trained.model, {n: w._replace(present=w.present | True) for n, w in single.items()})
+    add_reference(draft, windows)
+    latency = measure_latency(draft.session(), windows)
+    draft.manifest.update({"macs": macs, "latency_ms": latency.as_dict()})
+    return macs, latency
 
 
 def _quantise(held: Held, draft: Draft, windows: dict[str, Window]) -> Quantised:

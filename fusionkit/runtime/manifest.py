@@ -408,6 +408,7 @@ class Manifest:
         macs: multiplications with additions of one window.
         parameters: trained numbers of the model.
         latency_ms: as measured where the bundle was made.
+        adapted: what it was fitted to a wearer with, whose ``wearer.npz`` it then has; None where to nobody.
     """
 
     format: Annotated[str, _one_of(FORMAT)]
@@ -425,6 +426,7 @@ class Manifest:
     macs: Annotated[int | None, _maybe(_whole(0))] = None
     parameters: Annotated[int | None, _maybe(_whole(0))] = None
     latency_ms: Annotated[Latency | None, _maybe(_of(Latency))] = None
+    adapted: Annotated[Mapping[str, Any] | None, _maybe(_object)] = None
 
 
 def read_manifest(described: Any) -> Manifest:

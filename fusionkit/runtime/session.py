@@ -19,6 +19,7 @@ from fusionkit.runtime.window import check_channels, check_rate, check_unit, che
 
 if TYPE_CHECKING:
     from fusionkit.runtime.filters import Chain
+    from fusionkit.runtime.wearer import Wearer
 
 Array = np.ndarray[Any, Any]
 
@@ -59,6 +60,8 @@ class Session:
         self._outputs = list(self.tasks)
         self._vocabularies: dict[str, Vocabulary] = {}
         self._absent: dict[tuple[str, int], dict[str, Array]] = {}
+        wearer = self.wearer()
+        self._worn = {} if wearer is None else wearer.statistics
 
     @staticmethod
     def load(path: str | Path, threads: int = 1) -> "Session":
@@ -91,7 +94,8 @@ class Session:
                 or a list of strings, of which blank ones are absent. Sensors left out are unplugged. Where the
                 manifest says ``align``, windows are aligned first, see `fusionkit.runtime.alignment`.
             lengths: real samples of each window, where windows are padded; default all.
-            statistics: shift and scale ``(batch, channel, subchannel)`` of sensors that are normalised by group.
+            statistics: shift and scale ``(batch, channel, subchannel)`` of sensors that are normalised by group; default
+                those of the wearer whom the bundle was fitted to, if there is one.
             present: by sensor, whether each window is there; default where one is given.
             units: of the windows as the caller knows them, to be checked; ``uV`` for ``V`` is refused.
             rates: likewise, hertz.
@@ -136,7 +140,9 @@ class Session:
             if timed:
                 feed[f"{name}_length"] = real
             if sensor.statistics is not None:
-                feed.update(self._statistics(name, sensor.statistics, here, (statistics or {}).get(name)))
+                feed.update(
+                    self._statistics(name, sensor.statistics, here, (statistics or {}).get(name, self._worn.get(name)))
+                )
         answers = self._run(feed, batch)
         if calibrated:
             return {name: calibrate(name, self.tasks[name], answer) for name, answer in answers.items()}
@@ -246,6 +252,18 @@ class Session:
             raise BundleError(f"{name}: a stream needs causal steps, but this sensor looked ahead when it was trained")
         whole = Chain(steps)
         return whole if bank else Chain([step for step in steps if step["step"] != "bank"])
+
+    def wearer(self) -> "Wearer | None":
+        """A copy of whom the bundle was fitted to (``fusionkit adapt``); None where it was fitted to nobody.
+
+        Raises:
+            BundleError: the bundle's ``wearer.npz`` is not of its sensors.
+        """
+        from fusionkit.runtime.wearer import Wearer
+
+        if "wearer.npz" not in self.files:
+            return None
+        return Wearer.from_bytes(self, self.files["wearer.npz"], f"{self._where}: wearer.npz")
 
     def explain(self) -> str:
         """Say what goes in and what comes out: windows, units, rates, classes, calibration, versions, size, latency."""

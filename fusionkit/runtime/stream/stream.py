@@ -65,7 +65,8 @@ class Stream:
         step: seconds from decision to decision; default: the manifest's, else a window.
         late: seconds that the first sensor waits for the others; None waits for ever, or for `flush`.
         hold: seconds that a value of a sensor without time counts; default: the window.
-        wearer: whose alignment and statistics are known; what it lacks is taken of the first seconds.
+        wearer: whose alignment and statistics are known; default whom the bundle was fitted to. What it lacks is taken
+            of the first seconds.
         calibrated: answer at the temperature of the manifest.
         smoothing: averages answers over decisions.
         debounce: keeps labels from flickering.
@@ -101,7 +102,7 @@ class Stream:
         max_queue: int | None = None,
     ) -> None:
         self.session = session
-        self.wearer = Wearer(session) if wearer is None else wearer
+        self.wearer = wearer or session.wearer() or Wearer(session)
         self.tracks: dict[str, Track] = {}
         self._calibrations: dict[str, Calibration] = {}
         for name, sensor in session.sensors.items():

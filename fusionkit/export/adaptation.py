@@ -1,0 +1,343 @@
+"""A bundle for a new wearer: a few labelled minutes of theirs, and no training of the encoders."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fusionkit.core.errors import ConfigError, DataError, located
+from fusionkit.core.levels import Batch, Window
+from fusionkit.core.modality import Array
+from fusionkit.data.features import CPU
+from fusionkit.data.loading import Loader, LoaderInput
+from fusionkit.data.segments import time_order
+from fusionkit.data.study import StoredSensor, Study
+from fusionkit.evaluation.formula import LEAST
+from fusionkit.evaluation.predict import predict, prediction
+from fusionkit.evaluation.recalibration import Recalibration, can_be_recalibrated, logarithms, recalibrate
+from fusionkit.evaluation.temperature import fit_temperature, temper
+from fusionkit.export.bundle import draft_bundle
+from fusionkit.export.calibration import LEVELS, calibrate_tasks, describe_calibration
+from fusionkit.export.head_tuning import HeadTuning, tune_heads
+from fusionkit.export.person import take_wearer, worn_inputs
+from fusionkit.export.run import COMPARED, complete, refuse
+from fusionkit.heads.task import Task
+from fusionkit.recipe.load import load_recipe
+from fusionkit.recipe.sections import Recipe
+from fusionkit.training.arm import FUSED
+from fusionkit.training.fold import load_result
+from fusionkit.training.material import open_study
+from fusionkit.training.records import build_source
+from fusionkit.training.run import Run
+from fusionkit.training.trained import Trained, load_trained
+
+JUDGE = 0.3
+"""Share of every recording, its end, that decides whether a change is kept."""
+FEWEST = 8
+"""Labelled records that an adaptation takes at least."""
+
+
+@dataclass(frozen=True)
+class Retempered:
+    """One task's temperature.
+
+    Attributes:
+        before: of the run's calibration groups; 1 without any.
+        after: of the bundle.
+        loss_before: negative log-likelihood of the records that decided, at ``before``.
+        loss_after: likewise at the temperature of the records before them.
+        kept: whether the new one was better, and taken.
+    """
+
+    before: float
+    after: float
+    loss_before: float
+    loss_after: float
+    kept: bool
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What an adaptation did.
+
+    Attributes:
+        path: of the new bundle.
+        size: bytes of it.
+        records: labelled ones it was adapted with.
+        judged: how many of them, the latest of each recording, decided what is kept.
+        seconds: of signal; None where no sensor has time.
+        sha256: digest of the calibration data.
+        worn: sensors whose alignment or statistics the bundle knows.
+        temperatures: by task.
+        heads: what tuning them did; None where nobody asked.
+        notes: what was left as it is, and why.
+    """
+
+    path: Path
+    size: int
+    records: int
+    judged: int
+    seconds: float | None
+    sha256: str
+    worn: tuple[str, ...]
+    temperatures: dict[str, Retempered]
+    heads: HeadTuning | None
+    notes: tuple[str, ...]
+
+    def about(self) -> dict[str, Any]:
+        """As the manifest keeps it: nothing of what was recorded."""
+        return {
+            "records": self.records,
+            "judged": self.judged,
+            "seconds": self.seconds,
+            "sha256": self.sha256,
+            "sensors": list(self.worn),
+            "temperatures": {name: dict(vars(one)) for name, one in self.temperatures.items()},
+            "heads": None if self.heads is None else self.heads.as_dict(),
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return {"path": str(self.path), "bytes": self.size, **self.about(), "notes": list(self.notes)}
+
+    def say(self) -> list[str]:
+        """Lines for people."""
+        length = "" if self.seconds is None else f", {self.seconds:g} s"
+        lines = [f"adapted to {self.records} labelled records{length}; the last {self.judged} of them decided"]
+        if self.worn:
+            lines.append(f"knows the wearer's {', '.join(self.worn)}: no calibration at the start")
+        if self.heads is not None:
+            done = f"heads of epoch {self.heads.epoch}" if self.heads.kept else "heads as they were"
+            lines.append(f"{done}: loss {self.heads.before:.3f} before, {self.heads.after:.3f} at best")
+        for name, one in self.temperatures.items():
+            done = "taken" if one.kept else "not taken"
+            lines.append(
+                f"{name}: temperature {one.before:.2f} before, {one.after:.2f} now; the new one, {done}, has loss "
+                f"{one.loss_after:.3f}, the old one {one.loss_before:.3f}"
+            )
+        return [*lines, *(f"note: {note}" for note in self.notes), f"bundle {self.path}: {self.size / 1e6:.2f} MB"]
+
+
+def adapt_run(
+    run: Run,
+    overrides: Sequence[str],
+    path: Path,
+    *,
+    fold: int | None = None,
+    heads: bool = False,
+    epochs: int = 20,
+    lr: float = 1e-3,
+) -> Adapted:
+    """Write a bundle that knows a new wearer.
+
+    Alignment and statistics, where the recipe takes them of a person, are those of the calibration. A temperature is
+    fitted to all of it but the end of every recording, and taken if the end is answered better by it; then it is fitted
+    anew to all. With ``heads`` these are tuned likewise, and if they are kept, the temperature is that of the end alone,
+    which they have not seen. Nothing is kept that is worse by this measure.
+
+    Args:
+        run: whose model.
+        overrides: ``data.path=...``: records of one person, with labels.
+        path: where the bundle goes.
+        fold: whose model; by default the first that is trained.
+        heads: whether heads are tuned.
+        epochs: of tuning, at most.
+        lr: its learning rate.
+
+    Raises:
+        ConfigError: no data, or a change of what was trained.
+        DataError: other sensors or rates, no labels, one class only, too few records, several people.
+        ExportError: no bundle can be made of the run.
+    """
+    _check(overrides)
+    number = fold if fold is not None else (run.folds() or [0])[0]
+    trained = load_trained(run, number)
+    refuse(trained.recipe)
+    asked = load_recipe(str(run.folder / "recipe.yaml"), overrides)
+    asked = replace(asked, data=asked.data.model_copy(update={"unlabelled": None}), augment={})
+    columns, where = build_source(asked).columns(), build_source(asked).title
+    asked = replace(asked, tasks={name: entry for name, entry in asked.tasks.items() if entry.column in columns})
+    study = open_study(asked, expected=trained.stored)
+    with located(where):
+        targets, notes = _targets(asked, study, trained.tasks)
+        fit, judge = _divide(study, targets)
+    rows = np.sort(np.concatenate([fit, judge]))
+    opset, tolerance = trained.recipe.export.opset, trained.recipe.export.tolerance
+    windows = _sample(trained, study, rows)
+    draft, _ = draft_bundle(trained, windows, path, opset=opset, tolerance=tolerance)
+    wearer = take_wearer(draft.session(), trained.recipe, study, trained.modalities)
+    loader = Loader(study, worn_inputs(wearer, study, trained.modalities), targets, CPU, False)
+    tuned = None
+    if heads:
+        tasks = {name: trained.tasks[name] for name in targets}
+        weights = {name: trained.recipe.tasks[name].weight for name in targets}
+        tuned = tune_heads(trained.model, tasks, weights, loader, fit, judge, epochs=epochs, lr=lr)
+        if tuned.kept:
+            draft, _ = draft_bundle(trained, windows, path, opset=opset, tolerance=tolerance)
+    known = _of_the_run(run, number, trained)
+    for name, one in known.items():
+        draft.manifest["tasks"][name].update(describe_calibration(one))
+    temperatures = {}
+    for name, target in targets.items():
+        if not can_be_recalibrated(trained.tasks[name]):
+            continue
+        parts = [_Said(_answers(trained, loader, part, name), target[part]) for part in (fit, judge)]
+        if any(part.empty for part in parts):
+            notes.append(f"{name}: its temperature is as it was, for no record of the end is labelled")
+            continue
+        unseen = parts[1:] if tuned is not None and tuned.kept else parts
+        temperatures[name], mended = _retemper(known[name].temperature if name in known else 1.0, unseen)
+        if temperatures[name].kept:
+            draft.manifest["tasks"][name].update(describe_calibration(mended))
+    draft.files["wearer.npz"] = wearer.to_bytes()
+    adapted = Adapted(
+        path=path,
+        size=0,
+        records=len(rows),
+        judged=len(judge),
+        seconds=_seconds(study, rows),
+        sha256=study.digest,
+        worn=tuple(name for name in trained.modalities if name in {*wearer.matrix, *wearer.running}),
+        temperatures=temperatures,
+        heads=tuned,
+        notes=tuple(notes),
+    )
+    draft.manifest["adapted"] = adapted.about()
+    complete(draft, trained, {name: w for name, w in windows.inputs.items() if isinstance(w, Window)})
+    draft.write()
+    return replace(adapted, size=path.stat().st_size)
+
+
+@dataclass(frozen=True)
+class _Said:
+    """Probabilities of some records, and what was right."""
+
+    probabilities: Array
+    target: Array
+
+    @property
+    def empty(self) -> bool:
+        return bool(np.isnan(self.target).all())
+
+    def loss(self, temperature: float) -> float:
+        """Mean negative log-likelihood at a temperature."""
+        rows = np.flatnonzero(~np.isnan(self.target))
+        mended = temper(logarithms(self.probabilities[rows]), temperature)
+        right = mended[np.arange(len(rows)), self.target[rows].astype(np.int64)]
+        return float(-np.log(np.maximum(right, LEAST)).mean())
+
+
+def _retemper(before: float, parts: Sequence[_Said]) -> tuple[Retempered, Recalibration]:
+    """A temperature of the first part, judged by the last (which is the same where there is one), then of all."""
+    first, last = parts[0], parts[-1]
+    tried = fit_temperature(logarithms(first.probabilities), first.target)
+    losses = last.loss(before), last.loss(tried)
+    mended = recalibrate(
+        np.concatenate([part.probabilities for part in parts]),
+        np.concatenate([part.target for part in parts]),
+        kinds=("lac",),
+        levels=LEVELS,
+    )
+    kept = losses[1] < losses[0]
+    return Retempered(before, mended.temperature if kept else before, *losses, kept), mended
+
+
+def _check(overrides: Sequence[str]) -> None:
+    wrong = [text for text in overrides if not text.startswith(("data.", "run."))]
+    if wrong:
+        raise ConfigError(f"only data.* and run.* may be changed after training, but got {wrong}")
+    if not any(text.startswith("data.") for text in overrides):
+        raise ConfigError("an adaptation must be to other data than the run's: give data.path=...")
+
+
+def _targets(recipe: Recipe, study: Study, tasks: Mapping[str, Task]) -> tuple[dict[str, Array], list[str]]:
+    """Targets of every task that something can be learned about, and notes on the others."""
+    targets: dict[str, Array] = {}
+    notes, seen = [], []
+    for name, entry in recipe.tasks.items():
+        task = tasks[name]
+        target = task.encode(study.records.known(entry.column), name)
+        found = np.unique(target[~np.isnan(target)])
+        seen += [task.classes[int(number)] for number in found] if task.classes and target.ndim == 1 else []
+        if len(found) > 1:
+            targets[name] = target
+        else:
+            notes.append(f"{name}: as it was, for its labels are {'one class' if len(found) else 'missing'}")
+    if not targets:
+        got = f"has {seen[0]!r} alone" if seen else "has none"
+        raise DataError(f"an adaptation must have labels of two classes or more of a task, but {got}")
+    return targets, notes
+
+
+def _divide(study: Study, targets: Mapping[str, Array]) -> tuple[Array, Array]:
+    """Labelled rows that are learned from, and those that judge: the end of each recording, sharing no sample."""
+    people = sorted(set(study.records.subject))
+    if len(people) > 1:
+        raise DataError(f"an adaptation must be to one person, but there are {len(people)}: {', '.join(people[:5])}")
+    rows = np.flatnonzero(np.any([~np.isnan(t.reshape(len(t), -1)).all(1) for t in targets.values()], axis=0))
+    if len(rows) < FEWEST:
+        raise DataError(f"an adaptation must have {FEWEST} labelled records or more, but has {len(rows)}")
+    clock = _clock(study)
+    if clock is None:
+        cut = len(rows) - round(JUDGE * len(rows))
+        return rows[:cut], rows[cut:]
+    order = time_order(clock)
+    order = order[np.isin(order, rows)]
+    whole = np.asarray(clock.recording)[order]
+    if np.bincount(whole).max() < 2:  # a recording a record: one sequence, in the order of the table
+        whole = np.zeros_like(whole)
+    fit: list[int] = []
+    judge: list[int] = []
+    for recording in np.unique(whole):
+        mine = order[whole == recording]
+        cut = len(mine) - max(1, round(JUDGE * len(mine))) if len(mine) > 1 else 1
+        judge += mine[cut:].tolist()
+        fit += [row for row in mine[:cut].tolist() if not _overlap(clock, row, mine[cut:])]
+    if not fit or not judge:
+        raise DataError("records must lie apart in time, so that later ones can judge, but they overlap")
+    return np.sort(np.array(fit)), np.sort(np.array(judge))
+
+
+def _overlap(sensor: StoredSensor, row: int, others: Array) -> bool:
+    same = np.asarray(sensor.recording)[others] == sensor.recording[row]
+    first, stop = sensor.offset[others], sensor.offset[others] + sensor.count[others]
+    return bool((same & (first < sensor.offset[row] + sensor.count[row]) & (stop > sensor.offset[row])).any())
+
+
+def _clock(study: Study) -> StoredSensor | None:
+    """The sensor with time that most records have."""
+    timed = [sensor for sensor in study.sensors.values() if sensor.stored.sample_rate is not None]
+    return max(timed, key=lambda sensor: int(sensor.present.sum()), default=None)
+
+
+def _seconds(study: Study, rows: Array) -> float | None:
+    """How long the records are together; what two share counts once."""
+    clock = _clock(study)
+    if clock is None:
+        return None
+    rows = rows[clock.present[rows]]
+    rows = rows[np.argsort(clock.offset[rows])]
+    samples = end = 0
+    for first, count in zip(clock.offset[rows].tolist(), clock.count[rows].tolist(), strict=True):
+        samples += max(0, first + count - max(first, end))
+        end = max(end, first + count)
+    return samples / float(clock.stored.sample_rate or 1)
+
+
+def _sample(trained: Trained, study: Study, rows: Array) -> Batch:
+    inputs = {name: LoaderInput(modality) for name, modality in trained.modalities.items()}
+    return Loader(study, inputs, {}, CPU, False).batch(np.resize(rows, min(COMPARED, len(rows))))
+
+
+def _answers(trained: Trained, loader: Loader, rows: Array, name: str) -> Array:
+    return prediction(trained.tasks[name], predict(trained.model, loader, rows)[name])
+
+
+def _of_the_run(run: Run, fold: int, trained: Trained) -> dict[str, Recalibration]:
+    """What the run's own calibration groups say."""
+    with Study.open(run.study) as study:
+        records = study.records
+    targets = {n: t.encode(records.known(trained.recipe.tasks[n].column), n) for n, t in trained.tasks.items()}
+    return calibrate_tasks(trained.tasks, load_result(run.arm_folder(fold, FUSED)), targets)
