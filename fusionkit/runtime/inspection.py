@@ -1,6 +1,8 @@
 """Look through an ONNX file before ONNX Runtime does: nothing foreign, nothing from elsewhere, no size that is a lie."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from fusionkit.runtime.errors import BundleError
 from fusionkit.runtime.manifest import OPSETS
@@ -29,6 +31,10 @@ MOST_NODES = 200_000
 MOST_NUMBERS = 2**29
 DEEPEST = 8
 IR_VERSIONS = range(3, 14)
+
+
+_VALUE = {1: None, 2: {1: {2: {1: {2: None, 3: None}}}, 6: None}, 3: None}
+"""Where an input, output or value has text: its name, names of its axes."""
 
 
 @dataclass
@@ -69,6 +75,8 @@ def inspect_graph(content: bytes, where: str) -> None:
             _graph(_message(value, where), where, count, 1)
         elif number == 8:
             _opset(_message(value, where), where, count)
+        elif number in (2, 3, 4, 6):
+            text(value, where)
         elif number in (20, 25):
             raise BundleError(f"{where} must hold a graph alone, but brings functions or training of its own")
     if count.graphs != 1 or not count.opsets:
@@ -100,20 +108,24 @@ def _graph(content: memoryview, where: str, count: _Count, depth: int) -> None:
             _node(_message(value, where), where, count, depth)
         elif number == 5:
             _tensor(_message(value, where), where)
+        elif number in (2, 10):
+            text(value, where)
+        elif number in (11, 12, 13):
+            _strings(_message(value, where), where, _VALUE)
         elif number == 15:
             raise BundleError(f"{where} must have plain tensors, but a sparse one is there")
 
 
 def _node(content: memoryview, where: str, count: _Count, depth: int) -> None:
     for number, value in walk(content, where):
-        if number == 4:
-            kind = text(value, where)
-            if kind in REFUSED:
-                raise BundleError(f"{where} must not have the operator {kind}, which {REFUSED[kind]}")
-        elif number == 7 and text(value, where) not in DOMAINS:
-            raise BundleError(f"{where} must have operators of ONNX alone, but one is of {text(value, where)[:60]!r}")
-        elif number == 5:
+        if number == 5:
             _attribute(_message(value, where), where, count, depth)
+        elif number in (1, 2, 3, 4, 6, 7, 8):
+            said = text(value, where)
+            if number == 4 and said in REFUSED:
+                raise BundleError(f"{where} must not have the operator {said}, which {REFUSED[said]}")
+            if number == 7 and said not in DOMAINS:
+                raise BundleError(f"{where} must have operators of ONNX alone, but one is of {said[:60]!r}")
 
 
 def _attribute(content: memoryview, where: str, count: _Count, depth: int) -> None:
@@ -125,6 +137,8 @@ def _attribute(content: memoryview, where: str, count: _Count, depth: int) -> No
             _graph(_message(value, where), where, count, depth + 1)
         elif number in (22, 23):
             raise BundleError(f"{where} must have plain tensors, but a sparse one is there")
+        elif number in (1, 13, 21):
+            text(value, where)
         single += number in (5, 6)
     if single > 1:  # readers would melt them into one
         raise BundleError(f"{where} must have attributes of one value, but one has two")
@@ -141,6 +155,8 @@ def _tensor(content: memoryview, where: str) -> None:
             kind = value
         elif number == 8:
             name = text(value, where)[:60]
+        elif number == 12:
+            text(value, where)
         elif number == 9:
             raw = len(_message(value, where))
         elif number in (3, 6, 13) or (number == 14 and value != 0):
@@ -163,6 +179,17 @@ def _tensor(content: memoryview, where: str) -> None:
     wanted = size * BYTES_OF[kind] if raw >= 0 else size
     if held != wanted or (raw >= 0 and typed):
         raise BundleError(f"{where}: tensor {name!r} of shape {shape[:8]} must hold as much, but holds something else")
+
+
+def _strings(content: memoryview, where: str, places: Mapping[int, Any]) -> None:
+    """Whether what is said to be text is text; ``places`` holds None for a text and its own places for a message."""
+    for number, value in walk(content, where):
+        if number in places:
+            inner = places[number]
+            if inner is None:
+                text(value, where)
+            else:
+                _strings(_message(value, where), where, inner)
 
 
 def _message(value: int | memoryview, where: str) -> memoryview:

@@ -1,6 +1,5 @@
 """Is this a window of that sensor? Everything that is checked before a graph sees it."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +27,10 @@ def take_window(name: str, sensor: Sensor, value: Any) -> Array:
     Raises:
         BundleError: it is of other numbers, has another shape, or holds no sample.
     """
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise BundleError(f"{name}: a window must be an array, but its rows are of unequal length") from None
     ids = sensor.dtype == "int64"
     if array.dtype.kind not in ("iu" if ids else "f"):
         rule = "hold token ids, whole numbers" if ids else f"hold floating-point numbers{_in_unit(sensor)}"
@@ -67,9 +69,9 @@ def check_values(name: str, sensor: Sensor, windows: Array, lengths: Array | Non
     Raises:
         BundleError: a number is not finite or beyond ``limits``; it names the channel.
     """
-    flat = windows.reshape(-1)
-    if sensor.dtype != "int64" and not math.isfinite(flat.dot(flat)):  # a quick look; large numbers get a second one
-        wrong = ~np.isfinite(windows) & _seen(windows, lengths, present)
+    finite = np.isfinite(windows)
+    if not finite.all():
+        wrong = ~finite & _seen(windows, lengths, present)
         if wrong.any() and not sensor.lacks:
             row, *place = (int(axis[0]) for axis in np.nonzero(wrong))
             raise BundleError(
