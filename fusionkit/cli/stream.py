@@ -35,7 +35,7 @@ def stream(
         str | None, typer.Option(help="with --lsl: name of the stream of decisions [default: the bundle's]")
     ] = None,
     speed: Annotated[str, typer.Option(help="of a replay: 1 is real time, max is as fast as it goes")] = "1",
-    duration: Annotated[float | None, typer.Option(min=0, help="seconds of signal after which to end")] = None,
+    duration: Annotated[float | None, typer.Option(help="seconds of signal after which to end")] = None,
     log: Annotated[
         Path | None, typer.Option(help="write inputs and decisions to this new XDF file, as they come")
     ] = None,
@@ -72,7 +72,7 @@ def stream(
         fusionkit stream model.fusion --replay eeg=rest.edf --replay audio=rest.wav --speed 20
     """
     import hashlib
-    from math import ceil
+    from math import ceil, isfinite
 
     from fusionkit.cli.output import check_output
     from fusionkit.core.errors import ConfigError
@@ -88,6 +88,9 @@ def stream(
         raise ConfigError("sensors must come from --lsl or from --replay, one of both")
     if outlet is not None and not lsl:
         raise ConfigError(f"--outlet must stand beside --lsl, but got {outlet!r} with --replay")
+    for option, number in (("--wait", wait), ("--duration", duration), ("--step", step), ("--late", late)):
+        if number is not None and not (isfinite(number) and (number > 0 or option in ("--wait", "--late"))):
+            raise ConfigError(f"{option} must be a time in seconds above 0, but got {number:g}")
     check_output(log, "--log")
     check_output(wearer, "--wearer")
     session = Session.load(bundle)
@@ -277,7 +280,7 @@ def _smoothing(given: float | None) -> "Smoothing | None":
 
     if given is None:
         return None
-    if not given > 0 or (given > 1 and given != int(given)):
+    if not 0 < given < 1e6 or (given > 1 and given != int(given)):
         raise ConfigError(f"--smooth must be a whole number of decisions or a share below 1, but got {given:g}")
     return Exponential(given) if given < 1 else MovingAverage(int(given))
 

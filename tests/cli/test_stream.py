@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,13 +19,14 @@ import soundfile
 from rich.console import Console
 
 from fusionkit.cli import main
-from fusionkit.cli.live import Live
+from fusionkit.cli.live import Live, decision_json, decision_line
 from fusionkit.runtime import Session
 from fusionkit.runtime.answers import Answers
 from fusionkit.runtime.description import Channel, Description
 from fusionkit.runtime.loop import run
-from fusionkit.runtime.replay import replay_arrays
-from fusionkit.runtime.stream import Stream
+from fusionkit.runtime.manifest import Task
+from fusionkit.runtime.replay import replay_arrays, replay_xdf
+from fusionkit.runtime.stream import Decision, Health, Stream
 from fusionkit.runtime.xdf import XdfFile, XdfWriter
 from tests.cli.conftest import write_edf
 from tests.runtime.loopback import (
@@ -211,7 +213,7 @@ def test_a_wearer_is_calibrated_once(here, capsys):
         (["--replay", "lab.xdf", "--smooth", "2.5"], "--smooth must be a whole number of decisions or .* got 2.5"),
         (["--replay", "lab.xdf", "--debounce", "a"], "--debounce must be COUNT, COUNT,MARGIN or .*, but got 'a'"),
         (["--replay", "lab.xdf", "--debounce", "2,3"], "--debounce must be .* a margin from 0 to below 1 .*"),
-        (["--replay", "lab.xdf", "--step", "-1"], "step must be a time in seconds above 0, but got -1.0"),
+        (["--replay", "lab.xdf", "--step", "-1"], "--step must be a time in seconds above 0, but got -1"),
         (
             ["--replay", "lab.xdf", "--source", "sonar=x"],
             r"--source must name a sensor of \['audio', 'eeg'\], but .*'sonar'",
@@ -230,6 +232,9 @@ def test_a_wearer_is_calibrated_once(here, capsys):
             ["--replay", "lab.xdf", "--log", "eeg.edf"],
             "eeg.edf: a log must be a new file, but there is one of that name",
         ),
+        (["--replay", "lab.xdf", "--step", "nan"], "--step must be a time in seconds above 0, but got nan"),
+        (["--replay", "lab.xdf", "--duration", "0"], "--duration must be a time in seconds above 0, but got 0"),
+        (["--replay", "lab.xdf", "--smooth", "inf"], "--smooth must be a whole number of decisions or .* got inf"),
         (["--replay", "lab.xdf", "--calibrated"], "state: calibrated answers need a temperature, but .*"),
         (["--replay", "lab.xdf", "--wearer", "eeg.edf"], "eeg.edf: .*"),
         (["--replay", "lab.xdf", "--log", "."], r"--log must name a file that can be written, but \.: is a folder"),
@@ -278,12 +283,12 @@ def test_ctrl_c_ends_with_a_summary_and_a_kill_leaves_the_log(here):
 
 
 def test_the_live_view_is_drawn_on_a_terminal(here):
-    """In a real terminal, as a child of this process."""
-    child, terminal = pty.fork()
-    if child == 0:  # pragma: no cover - another process
-        env = {**environment(), "TERM": "xterm", "COLUMNS": "100", "LINES": "40"}
-        words = ["-m", "fusionkit", "stream", "made.fusion", "--replay", "lab.xdf", "--speed", "8"]
-        os.execve(sys.executable, [sys.executable, *words], env)
+    """In a real terminal, by a process of its own."""
+    terminal, inside = pty.openpty()
+    env = {**environment(), "TERM": "xterm", "COLUMNS": "100", "LINES": "40"}
+    words = [sys.executable, "-m", "fusionkit", "stream", "made.fusion", "--replay", "lab.xdf", "--speed", "8"]
+    child = subprocess.Popen(words, env=env, stdin=inside, stdout=inside, stderr=inside, close_fds=True)
+    os.close(inside)
     shown, until = b"", time.monotonic() + PATIENCE
     while time.monotonic() < until:
         try:
@@ -295,7 +300,7 @@ def test_the_live_view_is_drawn_on_a_terminal(here):
         except OSError:  # it has ended
             break
     os.close(terminal)
-    assert os.waitpid(child, 0)[1] == 0
+    assert child.wait(timeout=PATIENCE) == 0
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
     for part in ("made: lab.xdf", "● present", "calm", "tense", "decisions", "36 decisions, lag", "samples"):
         assert part in text, text[-3000:]
@@ -330,6 +335,65 @@ def test_the_live_view_says_what_every_sensor_does(here):
     assert all(max(map(len, text.splitlines())) <= 100 for text in seen)
     calm = stream.health.decisions
     assert f"{calm} decisions" in seen[-1]
+
+
+def test_the_live_view_says_what_is_calibrating(here):
+    write_bundle(here / "aligned.fusion", align=1.0)
+    session = Session.load("aligned.fusion")
+    stream, feed = Stream(session), replay_xdf(here / "lab.xdf", session.sensors, speed=np.inf)
+    view, seen = Live("made", stream, feed), []
+    for one in run(stream, feed, Answers(session, "made", stream.step)):
+        view.show(one)
+        seen.append(draw(view))
+    assert any("● calibrating" in text and "no decision yet" in text for text in seen)
+    assert "● calibrating" not in seen[-1]
+
+
+def test_every_kind_of_answer_is_drawn_printed_and_published():
+    tasks = {
+        "mood": Task("classification", ("calm", "tense"), "probabilities", {}),
+        "signs": Task("multi_label", ("blink", "frown"), "probabilities", {}),
+        "load": Task("regression", (), "value", {}),
+    }
+    answers = {"mood": np.array([0.25, 0.75]), "signs": np.array([0.9, 0.2]), "load": np.array([3.5])}
+    label = {"mood": "calm", "signs": ("blink",), "load": 3.5}  # calm: held by debouncing
+    sure = {"mood": 0.25, "signs": 0.8, "load": float("nan")}
+    made = Decision(12.5, 3, answers, answers, label, sure, {"eeg": True, "ecg": False}, 0.0123)
+    assert decision_line(made, 10.0) == (
+        "    2.500 s  mood calm 0.250  signs blink 0.800  load 3.5  [eeg]  lag 12.3 ms"
+    )
+    plain = decision_json(made, {name: task.classes for name, task in tasks.items()})
+    assert plain["answers"] == {
+        "mood": {"calm": 0.25, "tense": 0.75},
+        "signs": {"blink": 0.9, "frown": 0.2},
+        "load": 3.5,
+    }
+    manifest = SimpleNamespace(name="m")
+    session = SimpleNamespace(tasks=tasks, sensors={"eeg": None, "ecg": None}, manifest=manifest)
+    published = Answers(session, "answers", 0.25)
+    named = dict(zip([one.label for one in published.description.channels], published.sample(made), strict=True))
+    assert named == {
+        "mood/calm": 0.25, "mood/tense": 0.75, "mood/label": 0, "mood/confidence": 0.25,
+        "signs/blink": 0.9, "signs/frown": 0.2, "signs/confidence": 0.8,
+        "load": 3.5, "present/eeg": 1, "present/ecg": 0,
+    }  # fmt: skip
+    assert published.description.sample_rate == 4 and published.description.type == "Decision"
+    health = Health({}, 1, 0, 0, 0, 1, 0.001, 0.002)
+    stream = SimpleNamespace(session=session, health=health, tracks={}, start=10.0)
+    view = Live("m", stream, SimpleNamespace(notes=[], waiting=lambda: 99))
+    view.show(made)
+    view.show(made)
+    text = draw(view)
+    for part in (
+        "mood  calm",
+        "signs  blink",
+        "load  3.5",
+        "0.75",
+        "0.90",
+        "99 chunks waiting",
+        "lag 1.0 ms (p99 2.0 ms)",
+    ):
+        assert part in text, text
 
 
 def test_lsl_from_the_command_line(here, capsys, refusal):
