@@ -179,7 +179,7 @@ class Clock:
                 start = self._skip(stamps, start, due - line.period / 2)
                 continue
             stop = min(count, start + line.first + self.size - self.next)
-            off = stamps[start:stop] - (due + np.arange(stop - start) * line.period)
+            off = stamps[start:stop] - (line.time + (self.next - line.first + np.arange(stop - start)) * line.period)
             bad = np.abs(off) > self._tolerance(line.period)
             good = int(np.argmax(bad)) if bad.any() else len(off)
             if good:

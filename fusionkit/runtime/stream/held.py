@@ -76,6 +76,10 @@ class Held:
             return None
         return self._values[place]
 
+    def counts(self, time: float) -> bool:
+        """Whether there is a value that counts at a time, or from some later time on."""
+        return bool(self._times) and self._times[-1] >= time - self.hold - SLACK
+
     def keep(self, time: float) -> None:
         """What is older than the newest value before a time is not asked for any more."""
         place = bisect_left(self._times, time - SLACK) - 1

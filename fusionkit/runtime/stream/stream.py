@@ -4,7 +4,7 @@ import threading
 import time as clocks
 from collections import deque
 from collections.abc import Mapping
-from math import inf
+from math import ceil, inf
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,8 @@ class Stream:
     Args:
         session: the bundle.
         step: seconds from decision to decision; default: the manifest's, else a window.
-        late: seconds that the first sensor waits for the others; None waits for ever, or for `flush`.
+        late: seconds that the first sensor waits for the others, more than a chunk lasts (or push chunks together,
+            `push_all`); None waits for ever, or for `flush`.
         hold: seconds that a value of a sensor without time counts; default: the window.
         wearer: whose alignment and statistics are known; default whom the bundle was fitted to. What it lacks is taken
             of the first seconds.
@@ -290,8 +291,20 @@ class Stream:
                 track.living = False
             for name in self.tracks:
                 self._counts[name]["late"] += name not in ready
+            passed = self._nothing(time, ready)
+            if passed:
+                self._empty += passed
+                self._number += passed
+                continue
             due.append((self._number, ready))
             self._number += 1
+
+    def _nothing(self, time: float, ready: set[str]) -> int:
+        """How many decisions from one about a time on lie in long gaps of all sensors, so that hours pass in no time."""
+        resumed = min(self.tracks[name].resumes(time - self._spans[name]) for name in ready)
+        if resumed < time or any(held.counts(time) for held in self._held.values()):
+            return 0
+        return max(1, ceil((resumed - time) / self.step))
 
     def _begin(self, *, wait: bool) -> bool:
         """Set the start once all sensors have begun, or those that have not are late."""

@@ -1,7 +1,7 @@
 """One sensor with time: its samples put on their grid, filtered, and cut into windows."""
 
 from collections import deque
-from math import floor
+from math import floor, inf
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,7 @@ class Track:
     @property
     def time(self) -> float:
         """What comes before is there: when the next sample is due; never, before the first one."""
-        return self.clock.time if self.clock.begun else -np.inf
+        return self.clock.time if self.clock.begun else -inf
 
     @property
     def next(self) -> int:
@@ -127,10 +127,12 @@ class Track:
         self._rings[0].drop(first)
         self.clock.forget(floor(first / float(self._chain.ratio)) - 1)
 
-    @property
-    def resumed(self) -> float:
-        """When the last stretch without a long gap began."""
-        return self.clock.time_of(self._stretch)
+    def resumes(self, time: float) -> float:
+        """When samples come again after a long gap that holds a window which begins at a time; never: -inf."""
+        first = self.first(time)
+        before = self._rings[-2].next if len(self._rings) > 1 else first
+        inside = before <= first and first + self.samples <= self._real
+        return self.clock.time_of(self._stretch) if inside else -inf
 
     def plain_window(self, first: int, count: int) -> Array:
         """Samples from the origin on that no filter of bands has seen; a view."""
@@ -165,6 +167,6 @@ class Track:
         ring = Ring(self._item, first - self.samples, 3 * self.samples)
         ring.lose(self.samples)
         self._rings.append(ring)
-        self._stretch, self.origin = place, first
+        self._stretch, self._real, self.origin = place, first, first
         if self._plain is not None:
             self._plain_ring = Ring(self._item[:1], first, 3 * self.samples)

@@ -40,6 +40,9 @@ class Echo:
         steps = self.sensors[name].chain
         return Chain([step for step in steps if bank or step["step"] != "bank"])
 
+    def wearer(self):
+        return None
+
     def predict(self, windows, **options):
         self.seen.append(
             {name: np.array(value) if not isinstance(value, str) else value for name, value in windows.items()}
