@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from fusionkit.runtime.bundle import Bundle, read_bundle
+from fusionkit.runtime.calibrated import calibrate
 from fusionkit.runtime.errors import BundleError
 from fusionkit.runtime.graph import open_graph
 from fusionkit.runtime.manifest import Sensor, StepState
+from fusionkit.runtime.signature import check_step_signature
 from fusionkit.runtime.text import Vocabulary
 from fusionkit.runtime.window import check_values, take_window
 
@@ -60,10 +62,7 @@ class StepSession:
             }
         except KeyError as error:
             raise BundleError(f"{bundle.path}: must have {error}, for it has a step graph, but has not") from None
-        wanted = [*self.graph.inputs, *(part.input for part in self.graph.state)]
-        found = [node.name for node in self._session.get_inputs()]
-        if sorted(wanted) != sorted(found):
-            raise BundleError(f"{bundle.path}: step.onnx must take what the manifest says, but takes other inputs")
+        check_step_signature(self._session, self.manifest, f"{bundle.path}: step.onnx")
         self._outputs = [*self.tasks, *(part.output for part in self.graph.state)]
         self._vocabularies: dict[str, Vocabulary] = {}
 
@@ -94,6 +93,7 @@ class StepSession:
         present: Mapping[str, Any] | None = None,
         lengths: Mapping[str, Any] | None = None,
         statistics: Mapping[str, tuple[Array, Array]] | None = None,
+        calibrated: bool = False,
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """Take one step, and answer every task.
 
@@ -105,6 +105,7 @@ class StepSession:
             present: by sensor that is given, which streams have it; default all.
             lengths: real tokens of ids that are given in place of sentences; default all.
             statistics: shift and scale ``(batch, channel, subchannel)`` of sensors that are normalised by a wearer's.
+            calibrated: answer at the temperature of the manifest, which whole windows asked for.
 
         Returns:
             Answers as those of `Session.predict`, and the new state.
@@ -136,6 +137,8 @@ class StepSession:
         except Exception as error:  # noqa: BLE001 - ONNX Runtime has many error classes and no public root
             raise BundleError(f"the step graph must take this step, but {str(error).splitlines()[0]}") from None
         answers = dict(zip(self.tasks, outputs, strict=False))
+        if calibrated:
+            answers = {name: calibrate(name, self.tasks[name], answer) for name, answer in answers.items()}
         after = zip((part.input for part in self.graph.state), outputs[len(self.tasks) :], strict=True)
         return answers, {**dict(after), **held}
 

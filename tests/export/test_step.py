@@ -40,6 +40,7 @@ STORED = {
     "eeg": Stored(64.0, ("C3", "Cz", "C4"), "V", (3,), "<f4", 64),
     "audio": Stored(1000.0, (), "", (), "<f4", 1000),
     "photo": Stored(None, (), "", (3, 8, 8), "|u1", 1),
+    "words": Stored(None, (), "", (), "|u1", 40),
     "ecg": Stored(32.0, ("ECG",), "", (1,), "<f4", 32),
 }
 OVERLAP = "modalities.eeg.features={kind: dft, window: 0.25, step: 0.125, bands: {theta: [4, 8], alpha: [8, 14]}}"
@@ -67,6 +68,9 @@ def build(*overrides):
     recipe = parse_recipe(RECIPE, "steps.yaml", list(overrides))
     torch.manual_seed(1)
     modalities, tasks = build_modalities(recipe), build_tasks(recipe)
+    if "words" in modalities:
+        said = [np.frombuffer(text.encode(), np.uint8) for text in ("a calm evening", "rain and wind", "calm rain")]
+        modalities["words"].fit(said, np.random.default_rng(0))
     if "level" in tasks:
         tasks["level"].fit(np.array([0.0, 1.0, 3.0]), "level")
     tasks["state"].learn(["calm", "tense"], "state")
@@ -83,6 +87,10 @@ def make_windows(trained):
     g, made = torch.Generator().manual_seed(2), {}
     for name in trained.recipe.graph.modalities:
         stored = STORED[name]
+        if name == "words":
+            ids = torch.randint(1, trained.model.front_end(name).vocabulary, (ROWS, 5), generator=g)
+            made[name] = Window(ids, torch.tensor([5, 3, 4]), torch.ones(ROWS, dtype=torch.bool))
+            continue
         shape = (
             (3, 8, 8) if name == "photo" else (stored.longest,) if name == "audio" else (*stored.item, stored.longest)
         )
