@@ -155,6 +155,9 @@ def ask(
         for task, values in asked.predictor(unplug(batch, absent)).items():
             answers.setdefault(task, []).append(values)
     scored = ~taken.excluded
+    adapted = None if asked.session is None else asked.session.manifest.adapted
+    if labels and adapted is not None and adapted.get("sha256") == study.digest:
+        raise ConfigError("a bundle was adapted to these very records: give others to score it on, data.path=...")
     if asked.held_out is not None:
         scored = scored & np.array([name in asked.held_out for name in study.records.id], dtype=bool)
     return Answered(study, {task: np.concatenate(parts) for task, parts in answers.items()}, scored, taken.notes)
