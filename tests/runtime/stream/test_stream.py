@@ -8,7 +8,6 @@ import pytest
 from fusionkit.runtime import BundleError
 from fusionkit.runtime.filters import Chain
 from fusionkit.runtime.stream import Stream
-from fusionkit.runtime.stream.filling import fill
 
 
 def feed(stream, recording, generator, most=300, start=0.0):
@@ -311,13 +310,20 @@ def test_a_bundle_without_time_is_refused(echo, made):
         Stream(echo(text=made(None, 4, layout="token")))
 
 
-def test_windows_of_a_stream_are_views_of_its_ring(echo, made):
-    stream = Stream(echo(0.5, eeg=made(100.0, 100)))
-    track = stream.tracks["eeg"]
-    for at in range(0, 5000, 30):
-        stream.push("eeg", np.ones((30, 2)), at / 100)
-        first = track.next - 100
-        window = track.window(first)
-        assert np.shares_memory(window, track._rings[-1]._buffer) and window.flags.c_contiguous
-        assert at < 100 or fill(window, lacks=True) is window
-    assert len(track._rings[-1]._buffer) <= 600  # and no more is kept than windows need
+def test_windows_of_a_stream_are_views_of_its_ring(echo, made, monkeypatch):
+    session = echo(0.5, eeg=made(100.0, 100), audio=made(1000.0, 1000, 1, layout="time"))
+    stream = Stream(session)
+    answer, shared = session.predict, []
+
+    def predict(windows, **options):
+        for name, window in windows.items():
+            ring = stream.tracks[name]._rings[-1]._buffer
+            shared.append(np.shares_memory(window, ring) and window.T.flags.c_contiguous)
+        return answer(windows, **options)
+
+    monkeypatch.setattr(session, "predict", predict)
+    for at in range(0, 5000, 10):
+        stream.push("eeg", np.ones((10, 2)), at / 100)
+        stream.push("audio", np.ones(100), at / 100)
+    assert len(shared) == 2 * 99 and all(shared)
+    assert len(stream.tracks["audio"]._rings[-1]._buffer) == 3000  # no more is kept than windows need
