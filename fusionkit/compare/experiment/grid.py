@@ -16,7 +16,7 @@ from fusionkit.compare.cells.key import code_digest
 from fusionkit.compare.conditions.corruption import Faults
 from fusionkit.compare.experiment.matching import match_parameters
 from fusionkit.compare.experiment.matching_time import match_step_time
-from fusionkit.compare.experiment.strategy import Setting, Strategy, settings
+from fusionkit.compare.experiment.strategy import Setting, Strategy, notes_of_alone, settings
 from fusionkit.compare.experiment.tuning import Trial, tune, validation_score
 from fusionkit.core.errors import ConfigError, DataError, located
 from fusionkit.data.guard import check_straddling
@@ -261,7 +261,7 @@ def _block(
     recipes = {strategy.label: strategy.recipe for strategy in setting.strategies}
     studies = {label: open_study(recipe, listener.prepare) for label, recipe in recipes.items()}
     study = studies[setting.strategies[0].label]
-    notes = [*matched, *split.notes(study.records)]
+    notes = [*matched, *notes_of_alone(setting), *split.notes(study.records)]
     for label, recipe in recipes.items():
         with located(f"{label}: data.split"):
             smoothed = smoothed_together(recipe, studies[label])

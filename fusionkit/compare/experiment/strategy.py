@@ -8,9 +8,9 @@ from typing import Any, Literal
 from fusionkit.compare.cells.key import uncompared
 from fusionkit.core.errors import ConfigError
 from fusionkit.fusion.graph import parse_graph
-from fusionkit.recipe.load import load_recipe
+from fusionkit.recipe.load import load_recipe, parse_recipe
 from fusionkit.recipe.sections import Recipe, plain
-from fusionkit.recipe.write import dump_flow
+from fusionkit.recipe.write import dump_flow, dump_recipe
 from fusionkit.training.arm import alone
 
 LATE_MEAN = "late mean"
@@ -185,7 +185,7 @@ def beside(strategies: Sequence[Strategy]) -> list[Strategy]:
             sensors.setdefault(sensor, strategy.recipe)
     if len(sensors) > 1:
         for sensor, recipe in sensors.items():
-            own = alone(recipe, sensor)
+            own = _alone(recipe, sensor)
             if _compared(own) not in said:
                 found.append(Strategy(f"{sensor} alone", own, "sensor"))
         mean = _late_mean(strategies[0].recipe)
@@ -194,11 +194,55 @@ def beside(strategies: Sequence[Strategy]) -> list[Strategy]:
     return found
 
 
+def notes_of_alone(setting: Setting) -> list[str]:
+    """What a sensor alone cannot learn from that a strategy does, for a report must not keep it quiet."""
+    used = {
+        one.kind for strategy in setting.strategies for stage in strategy.recipe.pretrain for one in stage.objectives
+    }
+    notes = []
+    for strategy in setting.strategies:
+        if strategy.role == "sensor":
+            own = {one.kind for stage in strategy.recipe.pretrain for one in stage.objectives}
+            if used - own:
+                lacking = " and ".join(sorted(used - own))
+                notes.append(f"{strategy.label!r} begins without {lacking}, which learns nothing from it by itself")
+    return notes
+
+
+def _alone(recipe: Recipe, sensor: str) -> Recipe:
+    """`alone`, pretrained by those objectives that its one encoder can learn from, with the head of its own branch."""
+    own = _own_heads(alone(recipe, sensor), [sensor])
+    stages = []
+    for stage in recipe.pretrain:
+        if sensor in stage.encoders:
+            each = [stage.model_copy(update={"encoders": (sensor,), "objectives": (one,)}) for one in stage.objectives]
+            kept = tuple(one.objectives[0] for one in each if _reads(replace(own, pretrain=(one,))))
+            stages += [stage.model_copy(update={"encoders": (sensor,), "objectives": kept})] if kept else []
+    if recipe.pretrain and not stages and own.init.from_ is None:
+        own = replace(own, init=own.init.model_copy(update={"freeze": "none", "lr_scale": 1.0}))
+    return replace(own, pretrain=tuple(stages))
+
+
+def _own_heads(recipe: Recipe, branches: Sequence[str]) -> Recipe:
+    heads = {branch: other for branch, other in recipe.init.heads.items() if branch in branches}
+    return replace(recipe, init=recipe.init.model_copy(update={"heads": heads}))
+
+
+def _reads(recipe: Recipe) -> bool:
+    try:
+        parse_recipe(dump_recipe(recipe), "alone")
+    except ConfigError:
+        return False
+    return True
+
+
 def _late_mean(recipe: Recipe) -> Recipe:
     """The same encoders and heads, a branch a sensor, and the mean of what the branches answer."""
     fusion: Mapping[str, Any] = {"kind": "vote", "rule": "mean", "dim": recipe.graph.dim}
     tasks = {name: entry.model_copy(update={"from_": None}) for name, entry in recipe.tasks.items()}
-    return replace(recipe, fusion=fusion, graph=parse_graph(fusion, list(recipe.modalities)), tasks=tasks)
+    sensors = list(recipe.modalities)
+    mean = replace(recipe, fusion=fusion, graph=parse_graph(fusion, sensors), tasks=tasks)
+    return _own_heads(mean, sensors)
 
 
 def _compared(recipe: Recipe) -> str:

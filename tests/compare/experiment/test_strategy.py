@@ -2,10 +2,17 @@
 
 import pytest
 
-from fusionkit.compare.experiment.strategy import LATE_MEAN, parse_axis, settings
+from fusionkit.compare.experiment.strategy import LATE_MEAN, notes_of_alone, parse_axis, settings
 from fusionkit.core.errors import ConfigError
+from fusionkit.recipe.load import parse_recipe
+from fusionkit.recipe.write import dump_recipe
 
 TINY = ["data.subjects=6", "data.records=4"]
+
+
+def reads(strategy):
+    """Whether a cell reads the recipe from its text as it is."""
+    return dump_recipe(parse_recipe(dump_recipe(strategy.recipe), strategy.label)) == dump_recipe(strategy.recipe)
 
 
 def test_an_axis_keeps_commas_within_brackets_and_quotes_together():
@@ -75,3 +82,39 @@ def test_strategies_of_other_seeds_are_refused_for_their_trainings_would_overlap
         ConfigError, match=r"must have the same seed to be paired, but those of '1' and '0' are 1 and 0"
     ):
         settings(["quickstart"], [*TINY, "data.split.seed=0"], ["seed=0,1"])
+
+
+@pytest.mark.parametrize(
+    ("objectives", "encoders", "left"),
+    [
+        ("[{kind: info_nce}]", "eeg, audio", {"eeg": [], "audio": []}),
+        ("[{kind: info_nce}, {kind: masked_autoencoder}]", "eeg, audio", {"eeg": [["masked_autoencoder"]], "audio": [["masked_autoencoder"]]}),
+        ("[{kind: masked_autoencoder}]", "eeg", {"eeg": [["masked_autoencoder"]], "audio": []}),
+    ],
+)  # fmt: skip
+def test_a_sensor_alone_is_pretrained_by_what_it_can_learn_from_alone_and_that_is_said(objectives, encoders, left):
+    stage = f"pretrain={{objectives: {objectives}, encoders: [{encoders}], epochs: 1}}"
+    changes = [*TINY, "modalities=eeg,audio", stage, "init={freeze: until(2), lr_scale: 0.1}"]
+    (setting,) = settings(["quickstart"], changes, [])
+    assert len(setting.strategies) == 4
+    for one in setting.strategies:
+        assert reads(one)
+        if one.role == "sensor":
+            (sensor,) = one.recipe.modalities
+            assert [[own.kind for own in part.objectives] for part in one.recipe.pretrain] == left[sensor]
+            assert all(part.encoders == (sensor,) for part in one.recipe.pretrain)
+            assert (one.recipe.init.freeze == "until(2)") == bool(left[sensor])
+    notes = notes_of_alone(setting)
+    assert len(notes) == sum("info_nce" in objectives or not kinds for kinds in left.values())
+    assert all("begins without" in note for note in notes)
+
+
+def test_a_sensor_alone_takes_the_head_of_its_own_branch():
+    heads = "init={from: runs/before, heads: {eeg: eeg, audio: audio}}"
+    (setting,) = settings(
+        ["quickstart"], [*TINY, "modalities=eeg,audio", "fusion={kind: vote, rule: product}", heads], []
+    )
+    found = {one.label: dict(one.recipe.init.heads) for one in setting.strategies}
+    assert found["eeg alone"] == {"eeg": "eeg"} and found["audio alone"] == {"audio": "audio"}
+    assert found[LATE_MEAN] == {"eeg": "eeg", "audio": "audio"}
+    assert all(map(reads, setting.strategies))
