@@ -344,7 +344,8 @@ def test_latency_from_the_last_sample_to_a_decision_in_a_third_process(on_air, e
     late = []
     for now, stamp, sample in heard:
         assert sample[-2:] == [1, 1]
-        chunks = [np.searchsorted(pushed[one][:, 1], stamp - 1 / rates[one] - 1e-6) for one in rates]
+        # a window begins at the sample nearest to its time, so its last one is at most 1.5 periods before the decision
+        chunks = [np.searchsorted(pushed[one][:, 1], stamp - 1.5 / rates[one] + 1e-6) for one in rates]
         late.append(now - max(pushed[one][place, 0] for one, place in zip(rates, chunks, strict=True)))
     p50, p99 = 1e3 * np.percentile(late, [50, 99])
     with capsys.disabled():
