@@ -40,6 +40,7 @@ def train(
             return
         summary = summarise(run)
         write_summary(run, summary)
+        refused: Exception | None = None
         made: list[Path] = [run.folder / "metrics.json", run.folder / "predictions.parquet"]
         if report:  # before the bundle, which may be refused
             from fusionkit.evaluation.report import write_report
@@ -48,15 +49,20 @@ def train(
         if export and (reason := refuse_bundles(read)) is not None:
             screen.print(f"note: no bundle: {reason}")
         elif export:
+            from fusionkit.export.graph import ExportError
             from fusionkit.export.run import export_run
 
             path = run.folder / "model.fusion"
-            exported = export_run(run, path, fold=fold)
-            screen.print(exported.say())
-            made.append(path)
+            try:
+                screen.print(export_run(run, path, fold=fold).say())
+                made.append(path)
+            except ExportError as error:
+                refused = error
         if as_json:
             print_json(summary.as_dict())
         else:
             print_scores(screen, summary)
         for path in made:
             screen.print(f"wrote {path}")
+        if refused is not None:  # what was trained is kept and told all the same
+            raise refused

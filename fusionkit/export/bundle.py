@@ -22,7 +22,7 @@ from fusionkit.export.graph import Deployed, ExportError, SensorInput, export_on
 from fusionkit.export.parity import Parity, compare
 from fusionkit.recipe.build import needs_features
 from fusionkit.recipe.write import dump_recipe
-from fusionkit.runtime import Bundle, Session
+from fusionkit.runtime import Bundle, BundleError, Session
 from fusionkit.runtime.filters import Chain
 from fusionkit.runtime.manifest import FORMAT, VERSION, read_manifest
 from fusionkit.training.checkpoint import write_atomically
@@ -108,7 +108,10 @@ def draft_bundle(trained: Trained, windows: Batch, path: Path, *, opset: int, to
     for name, modality in trained.modalities.items():
         files.update({f"files/{name}/{file}": content for file, content in modality.files().items()})
     draft = Draft(path, _manifest(trained, sensors, inputs, opset), files)
-    session = draft.session()
+    try:
+        session = draft.session()
+    except BundleError as error:  # torch took the example's batch for a constant
+        raise ExportError(f"the model must export for batches of any size, but {error}") from None
     parity = compare(deployed, session, inputs, tolerance)
     parity = Parity((*parity.rows, *compare_features(trained, features, inputs, tolerance)))
     return draft, parity

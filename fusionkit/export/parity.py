@@ -11,7 +11,7 @@ import torch
 from fusionkit.core.levels import Window
 from fusionkit.core.modality import Array
 from fusionkit.export.graph import Deployed, ExportError, flatten
-from fusionkit.runtime import Session
+from fusionkit.runtime import BundleError, Session
 
 MOST_SUBSETS = 64
 
@@ -73,7 +73,12 @@ def compare(deployed: Deployed, session: Session, inputs: Mapping[str, Window], 
             given = {n: first(inputs[n], batch, here=n in subset) for n in inputs}
             with torch.no_grad():
                 wanted = deployed(*flatten(given, deployed.sensors))
-            got = answer(session, given)
+            try:
+                got = answer(session, given)
+            except BundleError as error:
+                raise ExportError(
+                    f"the bundle must answer batch {batch} with sensors {', '.join(subset)}, but {error}"
+                ) from None
             for task, tensor in zip(deployed.tasks, wanted, strict=True):
                 difference = far(got[task], tensor.numpy())
                 if not difference <= tolerance:

@@ -350,7 +350,7 @@ class InitSection(Section):
 class ExportSection(Section):
     """How the bundle is made."""
 
-    opset: int = Field(20, ge=18, description="version of the ONNX operators")
+    opset: int = Field(20, ge=18, le=24, description="version of the ONNX operators")
     tolerance: float = Field(1e-4, gt=0, description="largest difference between torch and the bundle")
     streaming: bool = Field(False, description="the model will be fed by a stream: refuse what looks ahead")
     step: float | None = Field(

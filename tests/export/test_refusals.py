@@ -1,0 +1,84 @@
+"""What cannot be exported is refused in one line with exit code 2, and leaves nothing half-written."""
+
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from fusionkit.cli.frame import main
+from fusionkit.export.bundle import Draft
+from fusionkit.export.graph import ExportError, check_operators, to_onnx
+from fusionkit.recipe.write import dump_recipe
+from fusionkit.runtime import BundleError
+
+
+def model(domain=""):
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"], domain=domain)], "one", value[:1], value[1:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+
+
+def test_operators_of_the_standard_pass():
+    check_operators(model())
+
+
+def test_an_operator_of_another_domain_is_refused_by_its_name():
+    with pytest.raises(ExportError, match=r"operators of ONNX alone, but got com\.microsoft"):
+        check_operators(model("com.microsoft"))
+
+
+def test_another_opset_is_refused_though_nothing_uses_it():
+    made = model()
+    made.opset_import.append(helper.make_opsetid("pkg.torch", 1))
+    with pytest.raises(ExportError, match=r"pkg\.torch"):
+        check_operators(made)
+
+
+def test_functions_of_a_graph_are_refused():
+    made = model()
+    made.functions.append(onnx.FunctionProto(name="mine"))
+    with pytest.raises(ExportError, match="mine"):
+        check_operators(made)
+
+
+class Branching(torch.nn.Module):
+    def forward(self, values):
+        return values * 2 if float(values.sum()) > 0 else values
+
+
+def test_what_torch_cannot_export_is_said_in_a_line():
+    with pytest.raises(ExportError, match="the model must export to ONNX, but") as found:
+        to_onnx(Branching(), [torch.ones(2, 3)], inputs=["x"], outputs=["y"], shapes={"values": {}}, opset=20)
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    "error", [ExportError("target: the bundle must answer as torch does to 1e-4, but differs by 3")]
+)
+def test_train_tells_its_scores_before_it_says_that_there_is_no_bundle(error, tiny, tmp_path, capsys, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr("fusionkit.export.run.draft_bundle", refuse)
+    file = tmp_path / "tiny.yaml"
+    file.write_text(dump_recipe(tiny("modalities=text", "train.epochs=1")))
+    assert main(["train", str(file), "--fold", "0", "--no-report"]) == 2
+    said = capsys.readouterr()
+    assert "predictions.parquet" in said.out and "accuracy" in said.out
+    assert said.err.splitlines()[-1] == f"error: {error}"
+    (folder,) = (tmp_path / "runs" / "tiny").iterdir()
+    assert not list(folder.glob("model.fusion*"))
+    assert main(["export", str(folder), "-o", str(tmp_path / "m.fusion")]) == 2
+    assert capsys.readouterr().err.strip() == f"error: {error}"
+    assert not list(tmp_path.glob("m.fusion*"))
+
+
+def test_a_manifest_that_breaks_its_own_rules_is_not_written(tmp_path):
+    with pytest.raises(BundleError):
+        Draft(tmp_path / "m.fusion", {"format": "fusionkit-bundle", "version": 2}, {"a.txt": b"a"}).write()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_opset_that_no_runtime_has_is_refused(tmp_path, capsys):
+    assert main(["export", str(tmp_path), "--opset", "99"]) == 2
+    assert "less than or equal to 24" in capsys.readouterr().err
