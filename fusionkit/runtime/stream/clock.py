@@ -63,8 +63,8 @@ class Clock:
     - after a gap, if it is later: as many places stay empty as fit between;
     - dropped, if it is earlier: a repetition, or a clock that was set back.
 
-    A leap forward of more than 10 seconds is believed after three samples in a row that agree about it. A timestamp
-    that is no number is taken for a period more than the one before.
+    A leap forward of more than 10 seconds is believed after three samples in a row that agree about it, and so are the
+    very first timestamps: a leap back among them begins the grid again. A timestamp that is no number is taken for a period more than the one before.
 
     Args:
         rate: nominal, hertz.
@@ -191,6 +191,8 @@ class Clock:
                 start += good
                 if self.next == line.first + self.size:
                     self._lay()
+            elif off[0] < -LARGEST_GAP and self.next < BELIEVED:
+                self.lines[0] = Line(0, float(stamps[start]) - self.next * line.period, line.period)
             elif off[0] < 0:
                 self._dropping = True
             elif self._believe(float(stamps[start]), float(off[0]), latest):

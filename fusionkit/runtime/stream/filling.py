@@ -8,7 +8,7 @@ Array = np.ndarray[Any, Any]
 
 
 def fill(window: Array, *, lacks: bool) -> Array | None:
-    """Fill a window ``(time, channel[, band])`` up by straight lines between the samples that are there, NaN where not.
+    """Fill a window ``(time, channel[, band])`` up by straight lines between the samples that are there (finite).
 
     Before the first and behind the last sample of a channel its value stays. 1, NaN, 2 becomes 1, 1.5, 2. A channel
     that lacks more than half of its samples was not measured: all NaN.
@@ -20,9 +20,9 @@ def fill(window: Array, *, lacks: bool) -> Array | None:
     Returns:
         None where more than half of all samples lack in every channel, or a channel is NaN that may not be.
     """
-    if not np.isnan(window).any():
+    if np.isfinite(window).all():
         return window
-    gone: Array = np.asarray(np.isnan(window.reshape(*window.shape[:2], -1)).any(2))
+    gone: Array = ~np.isfinite(window.reshape(*window.shape[:2], -1)).all(2)
     off = 2 * gone.sum(0) > len(gone)
     if off.all() or (off.any() and not lacks):
         return None

@@ -7,6 +7,7 @@ import numpy as np
 
 from fusionkit.runtime.errors import BundleError
 from fusionkit.runtime.manifest import Sensor
+from fusionkit.runtime.window import check_values, take_window
 
 MOST_VALUES = 1024
 """Values that wait for their time at most; older ones are dropped."""
@@ -37,27 +38,22 @@ class Held:
         """A value as a session takes it; bytes of an image are brought to numbers from 0 to 1, a vector gets its axis.
 
         Raises:
-            BundleError: it has another shape.
+            BundleError: it has another shape, or numbers that cannot be believed.
         """
-        if isinstance(value, str):
-            if self.sensor.layout != "token":
-                raise BundleError(f"{self.name}: a value must be {self.sensor.layout}, but got text")
-            return value
+        sensor = self.sensor
+        if isinstance(value, str) or (np.ndim(value) == 0 and np.asarray(value).dtype.kind == "U"):
+            if sensor.layout != "token":
+                raise BundleError(f"{self.name}: a value must be {sensor.layout}, but got text")
+            return str(value)
         array = np.asarray(value)
-        if array.ndim == 0 and array.dtype.kind == "U" and self.sensor.layout == "token":
-            return str(array)
-        wanted = self.sensor.shape
-        if self.sensor.layout == "channel, time" and array.ndim == 1:
+        if sensor.layout == "channel, time" and array.ndim == 1:
             array = array[:, None]
-        fits = array.ndim == len(wanted) and all(w in (None, g) for w, g in zip(wanted, array.shape, strict=True))
-        if array.dtype.kind not in "biuf" or not fits:
-            raise BundleError(
-                f"{self.name}: a value must be numbers {list(wanted)} ({self.sensor.layout}), but got {array.dtype} "
-                f"{list(array.shape)}"
-            )
-        if self.sensor.layout == "3, height, width" and array.dtype == np.uint8:
-            return array.astype(np.float32) / 255
-        return array
+        if sensor.layout == "3, height, width" and array.dtype == np.uint8:
+            array = array.astype(np.float32) / 255
+        window = take_window(self.name, sensor, array)
+        if len(window) != 1:
+            raise BundleError(f"{self.name}: a value must be one, but got {len(window)}")
+        return check_values(self.name, sensor, window, None, np.ones(1, bool))[0]
 
     def push(self, value: Any, time: float) -> None:
         """Take a value, checked, that holds from a time on."""

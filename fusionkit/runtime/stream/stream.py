@@ -131,6 +131,9 @@ class Stream:
             for name, sensor in session.sensors.items()
             if sensor.sample_rate is None
         }
+        for name in self._held:
+            if session.sensors[name].statistics is not None and name not in self.wearer.running:
+                raise BundleError(f"{name}: a stream cannot take statistics of what has no time: give it a wearer")
         self._max_queue, self._calibrated = max_queue, calibrated
         self._smoother = Smoother(smoothing)
         self._debouncer = Debouncer(debounce, session.tasks)

@@ -86,6 +86,14 @@ def test_one_wild_timestamp_moves_nothing_but_three_in_a_row_do():
     assert later.tolist() == [-1, -1, *range(100002, 100010)]
 
 
+@pytest.mark.parametrize("wild", [1e9, -1e9])
+def test_a_wild_first_timestamp_spoils_nothing(wild):
+    clock = Clock(100.0)
+    found = places(clock, np.r_[wild, 5 + np.arange(1, 500) / 100])
+    assert (np.diff(found[3:]) == 1).all() and clock.dropped <= 2
+    assert clock.place_of(9.0) == pytest.approx(found[400], abs=0.5)
+
+
 def test_a_leap_beyond_what_is_possible_is_never_believed():
     clock = Clock(100.0)
     list(clock.place(np.arange(300) / 100))
