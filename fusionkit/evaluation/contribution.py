@@ -13,6 +13,7 @@ from fusionkit.core.errors import DataError, ShapeError, UnknownNameError
 from fusionkit.core.recording import Array
 from fusionkit.evaluation.intervals import Interval
 from fusionkit.evaluation.statistics.conclude import signed
+from fusionkit.evaluation.statistics.holm import holm
 from fusionkit.evaluation.statistics.resampled import Resampled
 
 MOST = 12  # sensors; each more doubles the subsets
@@ -31,7 +32,7 @@ class Contribution:
         shapley: each sensor's share of the total.
         alone: what it scores above none, without the others.
         added: what it adds to all the others.
-        shown: whether that is shown not to be 0, all sensors asked at once: by an interval at 1 - 0.05 / m, of m sensors.
+        shown: whether that is shown not to be 0, all sensors asked at once: by a t test over subjects, after Holm.
         pairs: by two sensors, what they are worth together beyond what each brings; below 0 where they say the same.
         check: largest distance of a share from its estimate by random orders, in standard errors.
     """
@@ -61,8 +62,8 @@ def contribution(scores: Resampled, sensors: Sequence[str], *, seed: int = 0, or
     if _sensors(scores.value) != len(sensors) or scores.value.ndim != 1:
         raise ShapeError(f"there must be a score for each of {2 ** len(sensors)} subsets, got {scores.value.shape}")
 
-    def each(measure: Callable[[Array], Array], level: float = 0.95) -> dict[str, Interval]:
-        return dict(zip(sensors, scores.then(measure).intervals(level), strict=True))
+    def each(measure: Callable[[Array], Array]) -> dict[str, Interval]:
+        return dict(zip(sensors, scores.then(measure).intervals(), strict=True))
 
     first, second = np.triu_indices(len(sensors), k=1)
     together = scores.then(lambda values: interaction(values)[..., first, second])
@@ -70,14 +71,14 @@ def contribution(scores: Resampled, sensors: Sequence[str], *, seed: int = 0, or
     sampled, error = sampled_shapley(scores.value, orders=orders, seed=seed)
     apart = np.where(np.abs(exact - sampled) < 1e-9, 0, np.abs(exact - sampled))
     away = np.divide(apart, error, out=np.where(apart > 0, np.inf, 0.0), where=error > 0)
-    strict = each(added, 1 - 0.05 / len(sensors))
+    chances = holm(scores.then(added).chance())
     return Contribution(
         sensors=tuple(sensors),
         total=scores.then(lambda values: values[..., -1] - values[..., 0]).interval(),
         shapley=each(shapley),
         alone=each(alone),
         added=each(added),
-        shown={name: bool(one.low > 0 or one.high < 0) for name, one in strict.items()},
+        shown={name: bool(p < 0.05) for name, p in zip(sensors, chances, strict=True)},
         pairs=dict(zip(combinations(sensors, 2), together.intervals(), strict=True)),
         check=float(away.max(initial=0)),
     )

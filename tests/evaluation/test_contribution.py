@@ -164,21 +164,22 @@ def test_what_a_sensor_adds_in_words():
     assert ("not shown" in said) == (found.added["image"].low <= 0 <= found.added["image"].high)
     alone_ = contribution(resample_means(np.array([[0.5, 0.7]]), seed=0), ["eeg"])
     assert adds(alone_, "eeg") == "Whether eeg adds anything to nothing cannot be said: not defined in any resample."
-    hardly = contribution(resample_means(np.array([[0, 0, 0, 1e-5]] * 3), seed=0), ["eeg", "audio"])
+    hardly = contribution(resample_means(np.array([[0, 0, 0, 1e-5]] * 7), seed=0), ["eeg", "audio"])
     assert adds(hardly, "eeg") == "eeg adds 0.00001 [0.00001, 0.00001] to audio."  # never "adds 0.000"
-    harmful = contribution(resample_means(np.array([[0, 0.5, 0.4, 0.3]] * 3), seed=0), ["eeg", "audio"])
+    harmful = contribution(resample_means(np.array([[0, 0.5, 0.4, 0.3]] * 7), seed=0), ["eeg", "audio"])
     assert adds(harmful, "audio") == "audio takes away from eeg: -0.200 [-0.200, -0.200]."
     with pytest.raises(UnknownNameError, match="eg"):
         adds(found, "eg")
 
 
-def test_of_idle_sensors_hardly_ever_one_is_said_to_add_anything():
-    """Four idle sensors of ten people, 200 studies: percentiles of each by itself claim one in a third of them."""
+@pytest.mark.parametrize("subjects", [5, 10])
+def test_of_idle_sensors_hardly_ever_one_is_said_to_add_anything(subjects):
+    """Four idle sensors, 200 studies of ten people: percentiles of each by itself claim one in a third of them."""
     rng = np.random.default_rng(0)
     sensors = ["eeg", "audio", "image", "text"]
     claims, tempted = [], 0
     for _ in range(200):
-        scores = 0.7 + rng.normal(0, 0.05, (10, 1)) + rng.normal(0, 0.02, (10, 16))
+        scores = 0.7 + rng.normal(0, 0.05, (subjects, 1)) + rng.normal(0, 0.02, (subjects, 16))
         found = contribution(resample_means(scores, seed=0, repetitions=1000), sensors, orders=2)
         said = [adds(found, sensor) for sensor in sensors]
         claims.append(any(" adds " in one or "takes away from" in one for one in said))

@@ -41,7 +41,7 @@ def calibration_section(calibration: Calibration) -> Iterator[str]:
     curves = {one.strategy: one.abstention for one in calibration.strategies}
     yield html.figure(svg_text(abstention(curves)), "mistakes among the surest answers, all seeds")
     parts = [
-        ([one.strategy, *(f"{getattr(one.parts, part):.3f}" for part in PARTS)], False)
+        ([one.strategy, *(_number(getattr(one.parts, part)) for part in PARTS)], False)
         for one in calibration.strategies
     ]
     yield f"<details><summary>parts of the Brier score</summary>{html.table(['strategy', *PARTS], parts)}</details>"
@@ -59,9 +59,7 @@ def _measure(one: Calibrated, metric: str) -> str:
     if not one.after:
         return _span(one.before[metric])
     gained = one.gained[metric]
-    return (
-        f"{one.before[metric].value:.3f} → {one.after[metric].value:.3f}\nless by {_span(gained).replace(chr(10), ' ')}"
-    )
+    return f"{_number(one.before[metric].value)} → {_number(one.after[metric].value)}\ngain {_span(gained).replace(chr(10), ' ')}"
 
 
 def _warmth(one: Calibrated) -> list[str]:
@@ -106,5 +104,11 @@ def _by_group(calibration: Calibration) -> str:
 
 
 def _span(value: Interval, places: int = 3) -> str:
-    span = f"\n[{value.low:.{places}f}, {value.high:.{places}f}]" if np.isfinite([value.low, value.high]).all() else ""
-    return f"{value.value:.{places}f}{span}"
+    ends = [value.low, value.high]
+    span = f"\n[{_number(value.low, places)}, {_number(value.high, places)}]" if np.isfinite(ends).all() else ""
+    return f"{_number(value.value, places)}{span}"
+
+
+def _number(value: float, places: int = 3) -> str:
+    """Without the sign of a number that is 0 in so many places."""
+    return f"{round(value, places) + 0.0:.{places}f}"

@@ -1,6 +1,7 @@
 """`report.html` of a comparison: the verdict first, then everything needed to believe or doubt it."""
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from types import MappingProxyType
@@ -8,11 +9,13 @@ from types import MappingProxyType
 import numpy as np
 
 from fusionkit.compare.cells.cell import open_run
-from fusionkit.compare.experiment.grid import Experiment
+from fusionkit.compare.conditions.corruption import Faults
+from fusionkit.compare.experiment.grid import Asked, Experiment
 from fusionkit.compare.experiment.results import Scores
 from fusionkit.compare.findings.calibrated import Calibration
 from fusionkit.compare.findings.cost import Cost
-from fusionkit.compare.findings.stress import Stress
+from fusionkit.compare.findings.margins import USUAL
+from fusionkit.compare.findings.stress import UNITS, Stress
 from fusionkit.compare.findings.verdict import Judged, counted
 from fusionkit.compare.report.calibration_section import calibration_section
 from fusionkit.compare.report.plots import cost_scatter, subject_lines
@@ -77,7 +80,7 @@ def build_compare_page(
     for block in experiment.blocks:
         body += [f"<h3>{escape(block.setting.label)}</h3>"] if several else []
         body.append(split_table(block.split, block.study.records))
-    body += ["<h2>Settings</h2>", *_settings(experiment, several)]
+    body += ["<h2>Settings</h2>", *_settings(experiment, found, several)]
     return html.page(f"{name}, compared", body)
 
 
@@ -170,7 +173,8 @@ def _pairs(judged: Judged) -> str:
         shown = one.verdict in (Verdict.BETTER, Verdict.WORSE)
         name, difference = f"{one.first} less {one.second}", f"{signed(one.difference)}{span}"
         chances = [one.p, pair.signed_rank, pair.sign_flip, pair.corrected]
-        tests.append(([name, difference, *map(_chance, chances), _number(pair.detectable)], shown))
+        none = judged.better == "higher" and pair.detectable > 1  # scores are at most 1
+        tests.append(([name, difference, *map(_chance, chances), "none" if none else _number(pair.detectable)], shown))
         posterior = ["–"] * 3
         if pair.posterior is not None:
             ends = [pair.posterior.better, pair.posterior.same, pair.posterior.worse][::turn]
@@ -254,7 +258,8 @@ def _method(found: Found) -> Iterator[str]:
         f"Wilcoxon's test, sign flips and ranks look at {by}s alone, the corrected t test (Nadeau and Bengio) and the "
         "Bayesian probabilities at folds alone; they are shown to be compared and decide nothing. P(better) and P(worse) "
         f"are of differences beyond {margin} (--rope), P(same) of those within. Detectable is the true difference that a "
-        "study of this size finds in 80 % of cases at the level of all pairs together."
+        "study of this size finds in 80 % of cases at the level of all pairs together; none, where not even the largest "
+        "there can be would be found."
     )
     yield (
         "What a training set does to all seeds alike is seen through the folds alone: where it moves a strategy by half "
@@ -268,10 +273,29 @@ def _method(found: Found) -> Iterator[str]:
     )
 
 
-def _settings(experiment: Experiment, several: bool) -> Iterator[str]:
-    asked = experiment.asked
-    words = [*asked.recipes, *asked.overrides, *(f"--vary {axis}" for axis in asked.vary), f"--seeds {asked.seeds}"]
-    yield f"<pre>fusionkit compare {escape(' '.join(words))}</pre>"
+def _words(asked: Asked, found: Found) -> Iterator[str]:
+    """The command line that compared this, and nothing that it takes by itself."""
+    yield from (*asked.recipes, *asked.overrides)
+    for axis in asked.vary:
+        yield from ("--vary", axis)
+    yield from ("--seeds", str(asked.seeds))
+    if asked.match is not None:
+        yield from ("--match", asked.match)
+    if asked.tune is not None:
+        yield from ("--tune", str(asked.tune))
+    if asked.faults is not None:
+        yield "--robustness"
+        for kind, usual in vars(Faults()).items():
+            if kind in UNITS and (levels := getattr(asked.faults, kind)) != usual:
+                yield from ("--faults", f"{kind}={','.join(f'{level:g}' for level in levels) or 'none'}")
+    margins = {judged.task: judged.margin for tasks in found.values() for _, judged in tasks}
+    for task, margin in margins.items():
+        if margin != USUAL:
+            yield from ("--rope", f"{task}={margin:g}")
+
+
+def _settings(experiment: Experiment, found: Found, several: bool) -> Iterator[str]:
+    yield f'<pre style="white-space: pre-wrap">fusionkit compare {escape(shlex.join(_words(experiment.asked, found)))}</pre>'
     for block in experiment.blocks:
         prefix = f"{block.setting.label}: " if several else ""
         for one in block.setting.strategies:
@@ -283,7 +307,7 @@ def _settings(experiment: Experiment, several: bool) -> Iterator[str]:
 
 
 def _number(value: float, digits: int = 3) -> str:
-    return f"{value:.{digits}f}" if np.isfinite(value) else "–"
+    return f"{round(value, digits) + 0.0:.{digits}f}" if np.isfinite(value) else "–"
 
 
 def _chance(p: float) -> str:

@@ -29,7 +29,8 @@ def stress_section(stress: Stress) -> Iterator[str]:
     yield (
         f"<p class='muted'>A set of sensors is worth what the one trained model scores with the others absent; none, what "
         f"the training prior scores. Shares are exact Shapley values, with 95 % intervals over "
-        f"{stress.subjects} {escape(stress.by)}s, which these very models answered: other trainings may differ. A model that was trained without absent sensors (modality dropout) may "
+        f"{stress.subjects} {escape(stress.by)}s, which these very models answered: other trainings may differ. What a sensor adds is said to be shown by a t test over "
+        f"them, after Holm's correction over a strategy's sensors. A model that was trained without absent sensors (modality dropout) may "
         f"take their absence worse than it has to.{_turned(stress)}</p>"
     )
     for name, found in stress.contributions.items():

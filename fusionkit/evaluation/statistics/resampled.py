@@ -13,6 +13,8 @@ from fusionkit.core.recording import Array
 from fusionkit.evaluation.intervals import CELLS, Interval, group_draws, percentile_interval
 from fusionkit.evaluation.metric import Metric
 from fusionkit.evaluation.metrics import known
+from fusionkit.evaluation.statistics.ties import without_rounding
+from fusionkit.evaluation.statistics.trained_t import alike
 
 REPETITIONS = 2000
 
@@ -54,6 +56,21 @@ class Resampled:
             percentile_interval(float(value), draws[:, number], widened(level, self.subjects))
             for number, value in enumerate(self.value.reshape(-1))
         ]
+
+    def chance(self) -> Array:
+        r"""How often so many subjects of a score that is 0 give one as far out, two-sided, of every score.
+
+        Student's t with n - 1 degrees of freedom, the error that of the resamples times
+        :math:`\sqrt{n / (n - 1)}`: of a mean over subjects it is the t test. The ends of few resamples cannot say it: of
+        five subjects that are all above 0, which one in 16 such quintets is, no resample is below.
+        """
+        if self.subjects < 2:
+            return np.full(self.value.shape, np.nan)
+        error = np.sqrt(self.subjects / (self.subjects - 1)) * np.nanstd(self.draws, axis=0)
+        error = without_rounding(error, np.abs(self.value))
+        away = np.divide(np.abs(self.value), error, out=np.zeros_like(error), where=error > 0)
+        same = (error == 0) & (self.value != 0)
+        return np.where(same, alike(np.asarray(self.subjects - 1.0)), 2 * t.sf(away, self.subjects - 1))
 
 
 def widened(level: float, subjects: int) -> float:

@@ -53,6 +53,14 @@ def test_holds_the_truth_as_often_as_said(subjects, share):
     assert held == pytest.approx(share, abs=0.012)
 
 
+def test_the_chance_of_a_mean_is_that_of_the_t_test():
+    scores = np.random.default_rng(0).normal(0.3, 1, (7, 4))
+    found = resample_means(scores, seed=0, repetitions=20_000).chance()
+    assert found == pytest.approx(scipy.stats.ttest_1samp(scores, 0).pvalue, rel=0.05, abs=1e-3)
+    assert resample_means(np.full((5, 1), 0.1), seed=0).chance() == pytest.approx(2 / 2**5)  # five signs
+    assert np.isnan(resample_means(scores[:1], seed=0).chance()).all()
+
+
 def test_the_level_of_few_subjects_by_hand():
     reach = np.sqrt(10 / 9) * scipy.stats.t.ppf(0.975, 9)
     assert widened(0.95, 10) == pytest.approx(1 - 2 * scipy.stats.norm.sf(reach)) == pytest.approx(0.9829, abs=1e-4)
