@@ -139,7 +139,7 @@ def add_reference(draft: Draft, windows: Mapping[str, Any]) -> None:
     answers = session.predict(arrays, statistics=identity)
     buffer = io.BytesIO()
     named = {f"input_{k}": v for k, v in arrays.items()} | {f"output_{k}": v for k, v in answers.items()}
-    np.savez_compressed(buffer, allow_pickle=False, **named)
+    np.savez_compressed(buffer, **named)
     draft.files["reference.npz"] = buffer.getvalue()
 
 

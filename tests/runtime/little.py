@@ -162,7 +162,7 @@ def arrays():
 def files():
     """All files but the manifest."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays())
+    np.savez_compressed(buffer, **arrays())
     return {
         "model.onnx": graph().SerializeToString(),
         "recipe.yaml": b"name: little\n",
