@@ -8,7 +8,8 @@ second. What is known is known by construction, not by trying:
 - ``redundant``: three sensors see one cause with errors as large as itself. The sign of their sum is the best answer,
   right in 1/2 + asin(sqrt(3/4)) / pi = 0.833 of cases; a sensor alone, in 0.75. A product of opinions can be that sign.
 - ``useless``: one sensor sees the cause with half the error and is right in p = 0.852 of cases; two see nothing. Counted
-  as votes they spoil it: with answers by the toss of a coin to 3/4 p + (1 - p) / 4 = 0.676. Weighed, they cost nothing.
+  as votes they spoil it: with answers by the toss of a coin to 3/4 p + (1 - p) / 4 = 0.676. The one sensor alone, which
+  validation has to choose, is as good as anything; weighed, the others cost little.
 """
 
 import json
@@ -80,7 +81,7 @@ DIALS = {
         ("eeg",),
         2,
         {"product": _vote("product"), "counted votes": _vote("majority")},
-        ("product", LATE_MEAN, BEST_SINGLE),
+        (BEST_SINGLE, LATE_MEAN, "product"),
         ("counted votes", PRIOR),
     ),
 }

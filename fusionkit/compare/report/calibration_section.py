@@ -35,7 +35,12 @@ def calibration_section(calibration: Calibration) -> Iterator[str]:
             + "".join(f"<li>{escape(sentence(one, calibration))}</li>" for one in calibration.strategies)
             + "</ul>"
         )
-        yield f"<details><summary>sets of classes</summary>{_sets(calibration)}</details>"
+        words = (
+            "lac takes all classes that are probable enough, aps the most probable ones until they reach a bar: of two "
+            "classes both, wherever more mistakes are made than the level allows."
+        )
+        sets = f"<p class='muted'>{words}</p>{_sets(calibration)}"
+        yield f"<details><summary>sets of classes</summary>{sets}</details>"
         by = f"every {calibration.by}"
         yield f"<details><summary>coverage of {escape(by)}</summary>{_by_group(calibration)}</details>"
     curves = {one.strategy: one.abstention for one in calibration.strategies}
