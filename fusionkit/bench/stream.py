@@ -1,16 +1,18 @@
 """Does a stream keep up? Made-up EEG and sound pushed as fast as it goes: lag of decisions, memory, nothing lost."""
 
-import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fusionkit.bench.process import anonymous_mb, check_anonymous, in_environment
+
+if TYPE_CHECKING:
+    from fusionkit.training.run import Run
 
 Array = np.ndarray[Any, Any]
 
@@ -86,28 +88,26 @@ class StreamBench:
         return [fault for fault, broken in rules.items() if broken]
 
 
-def bench_stream(hours: float = 0.05) -> StreamBench:
-    """Train a small model on noise, and stream noise through its bundle in a process of one thread without torch.
+def bench_stream(bundle: Path, hours: float = 0.05) -> StreamBench:
+    """Stream noise through a bundle in a process of one thread, without torch.
 
     Args:
+        bundle: of what `train_on_noise` trained.
         hours: of recording.
 
     Raises:
         ConfigError: the system does not tell anonymous memory (no Linux).
     """
     check_anonymous()
-    with tempfile.TemporaryDirectory(prefix="fusionkit-stream-") as folder:
-        bundle = _bundle(Path(folder))
-        with in_environment(ONE_THREAD), ProcessPoolExecutor(1, get_context("spawn")) as child:
-            return child.submit(_stream, str(bundle), hours).result()
+    with in_environment(ONE_THREAD), ProcessPoolExecutor(1, get_context("spawn")) as child:
+        return child.submit(_stream, str(bundle), hours).result()
 
 
-def _bundle(folder: Path) -> Path:
-    """Export a model of both sensors that has seen a few windows of noise."""
+def train_on_noise(folder: Path) -> "Run":
+    """A run of both sensors that has seen a few windows of noise, for the bundle."""
     from fusionkit.core.recording import Recording
     from fusionkit.data.records import Records
     from fusionkit.data.saving import NewSensor, save_study
-    from fusionkit.export.run import export_run
     from fusionkit.recipe.load import parse_recipe
     from fusionkit.training.run import train
 
@@ -121,8 +121,7 @@ def _bundle(folder: Path) -> Path:
         "audio": NewSensor.of([Recording(one, float(RATES["audio"])) for one in audio], "audio"),
     }
     save_study(folder / "noise.h5", Records.of(rows, ["target"]), sensors, settings="")
-    run = train(parse_recipe(RECIPE.format(study=folder / "noise.h5", folder=folder / "runs"), "stream"))
-    return export_run(run, folder / "model.fusion").path
+    return train(parse_recipe(RECIPE.format(study=folder / "noise.h5", folder=folder / "runs"), "stream"))
 
 
 def _stream(bundle: str, hours: float) -> StreamBench:

@@ -462,11 +462,16 @@ def stream(
         fusionkit bench stream --hours 1
     """
     from dataclasses import asdict
+    from pathlib import Path
+    from tempfile import TemporaryDirectory
 
-    from fusionkit.bench.stream import bench_stream
+    from fusionkit.bench.stream import bench_stream, train_on_noise
     from fusionkit.cli.output import print_json
+    from fusionkit.export.run import export_run
 
-    result = bench_stream(hours)
+    with TemporaryDirectory(prefix="fusionkit-stream-") as folder:
+        exported = export_run(train_on_noise(Path(folder)), Path(folder) / "model.fusion")
+        result = bench_stream(exported.path, hours)
     if as_json:
         print_json({**asdict(result), "speed": result.speed, "faults": result.faults})
     else:

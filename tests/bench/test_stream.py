@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from fusionkit.bench.stream import GROWTH_MB, P50_MS, P99_MS, SPEED, StreamBench, bench_stream
+from fusionkit.bench.stream import GROWTH_MB, P50_MS, P99_MS, SPEED, StreamBench, bench_stream, train_on_noise
+from fusionkit.export.run import export_run
 
 
 def test_what_is_not_as_it_must_be_is_said():
@@ -16,8 +17,9 @@ def test_what_is_not_as_it_must_be_is_said():
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells anonymous memory")
-def test_three_minutes_of_recording_are_streamed_without_loss():
-    found = bench_stream(0.05)
+def test_three_minutes_of_recording_are_streamed_without_loss(tmp_path):
+    export_run(train_on_noise(tmp_path), tmp_path / "model.fusion")
+    found = bench_stream(tmp_path / "model.fusion")
     assert found.decisions == 180 and found.lost == 0
     assert found.memory_mb[1] - found.memory_mb[0] <= GROWTH_MB
     assert found.processor_p50_ms <= P50_MS and found.processor_p99_ms <= P99_MS

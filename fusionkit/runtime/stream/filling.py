@@ -22,7 +22,7 @@ def fill(window: Array, *, lacks: bool) -> Array | None:
     """
     if np.isfinite(window).all():
         return window
-    gone: Array = ~np.isfinite(window.reshape(*window.shape[:2], -1)).all(2)
+    gone = np.logical_not(np.isfinite(window.reshape(*window.shape[:2], -1)).all(2))
     off = 2 * gone.sum(0) > len(gone)
     if off.all() or (off.any() and not lacks):
         return None
