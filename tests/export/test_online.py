@@ -10,10 +10,13 @@ import torch
 
 from fusionkit.cli.frame import main
 from fusionkit.core.recording import Recording
+from fusionkit.data.alignment import AlignOptions
 from fusionkit.data.loading import Loader
+from fusionkit.data.normalisation import NormaliseOptions
 from fusionkit.data.records import Records
 from fusionkit.data.saving import NewSensor, save_study
 from fusionkit.evaluation.other_data import ask, open_trained
+from fusionkit.evaluation.worn import Worn
 from fusionkit.export.bundle import sensor_inputs
 from fusionkit.export.graph import Deployed
 from fusionkit.export.parity import compare
@@ -102,6 +105,48 @@ def test_a_loop_makes_of_raw_signal_what_training_saw(parts):
             offline = trained.model({"eeg": wanted}).decisions["target"].exp()
         np.testing.assert_allclose(online["target"], offline.numpy(), atol=1e-4)
         statistics.update(features(window))
+
+
+@pytest.mark.parametrize(
+    "normalise",
+    [
+        {"kind": "subject"},
+        {"kind": "recording"},
+        {"kind": "calibration", "seconds": 4},
+        {"kind": "calibration", "seconds": 3.5, "update": True},
+        {"kind": "calibration", "seconds": 4, "over": "recording"},
+    ],
+)
+@pytest.mark.parametrize("align", [{"kind": "none"}, {"kind": "euclidean"}, {"kind": "euclidean", "seconds": 4}])
+def test_the_runtime_takes_the_statistics_that_torch_takes(parts, normalise, align):
+    """Of every record: shift and scale, which are calibration's, and what a report says of it."""
+    trained, study, _, _, session = parts
+    entry = trained.recipe.modalities["eeg"].model_copy(
+        update={"normalise": NormaliseOptions(**normalise), "align": AlignOptions(**align)}
+    )
+    recipe = replace(trained.recipe, modalities={"eeg": entry})
+    material, worn = Material(recipe, study, torch.device("cpu")), Worn(session, recipe, study, trained.modalities)
+    wanted, got = material.statistics("eeg"), worn.windows("eeg", trained.modalities["eeg"]).statistics
+    np.testing.assert_allclose(got.shift, wanted.shift, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(got.scale, wanted.scale, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(worn.excluded, material.excluded)
+    assert worn.notes == material.notes
+    assert np.ptp(got.shift, axis=0).max() > 0.01  # people differ
+
+
+def test_the_bundle_answers_as_the_run_with_no_torch_in_its_statistics(online, monkeypatch):
+    asked = [open_trained(where, ["data.seed=9"]) for where in (online.folder, online.folder / "model.fusion")]
+    run = ask(asked[0])
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("torch made features")
+
+    monkeypatch.setattr("fusionkit.data.normalisation.run_front_end", refuse)
+    monkeypatch.setattr("fusionkit.data.features.run_front_end", refuse)
+    bundle = ask(asked[1])
+    np.testing.assert_allclose(bundle.predictions["target"], run.predictions["target"], atol=1e-5)
+    np.testing.assert_array_equal(bundle.scored, run.scored)
+    assert 0 < bundle.scored.sum() < len(bundle.scored)
 
 
 def test_notes_say_what_was_calibrated(online):
