@@ -129,6 +129,8 @@ def _sensor_problems(trained: Trained) -> Iterator[tuple[Key, str]]:
         key: Key = ("modalities", name)
         entry, encoder = recipe.modalities[name], trained.model.encoders[name]
         assert entry.encoder is not None
+        for finding in trained.modalities[name].ahead():
+            yield key, f"must be causal to go step by step, but {finding}"
         if not isinstance(entry.smooth, NoSmoothing):
             what = "smoothing begins anew with every window"
             yield (*key, "smooth", "kind"), f"must be none, for {what}, but is {entry.smooth.kind}"

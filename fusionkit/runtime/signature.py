@@ -1,10 +1,14 @@
 """Whether a graph takes and gives what its manifest says."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from fusionkit.runtime.errors import BundleError
-from fusionkit.runtime.manifest import Manifest, Sensor
+from fusionkit.runtime.manifest import Manifest, Sensor, Task
+
+Array = np.ndarray[Any, Any]
 
 TYPES = {"float32": "tensor(float)", "int64": "tensor(int64)", "bool": "tensor(bool)"}
 
@@ -46,6 +50,21 @@ def check_step_signature(graph: Any, manifest: Manifest, where: str) -> None:
     given = {part.output: (TYPES[part.dtype], part.shape) for part in told.state}
     _compare("inputs", graph.get_inputs(), {name: wanted[name] for name in told.inputs} | taken, where)
     _compare("outputs", graph.get_outputs(), _answers(manifest) | given, where)
+
+
+def take_answers(tasks: Mapping[str, Task], outputs: Sequence[Array], batch: int) -> dict[str, Array]:
+    """What a graph answered, by task.
+
+    Raises:
+        BundleError: it has another shape, or is not finite.
+    """
+    for (name, task), output in zip(tasks.items(), outputs, strict=True):
+        if output.shape != (batch, len(task.classes) or 1) or not np.isfinite(output).all():
+            raise BundleError(
+                f"{name}: the graph must answer {[batch, len(task.classes) or 1]} finite numbers, but gave "
+                f"{list(output.shape)}{'' if np.isfinite(output).all() else ' with some that are not'}"
+            )
+    return dict(zip(tasks, outputs, strict=True))
 
 
 def _sensor(name: str, sensor: Sensor, shape: tuple[int | None, ...], dtype: str) -> Signature:

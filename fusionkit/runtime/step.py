@@ -10,9 +10,10 @@ import numpy as np
 from fusionkit.runtime.bundle import Bundle, read_bundle
 from fusionkit.runtime.calibrated import calibrate
 from fusionkit.runtime.errors import BundleError
+from fusionkit.runtime.given import check_lengths, per_wearer, per_window, sentences
 from fusionkit.runtime.graph import open_graph
 from fusionkit.runtime.manifest import Sensor, StepState
-from fusionkit.runtime.signature import check_step_signature
+from fusionkit.runtime.signature import check_step_signature, take_answers
 from fusionkit.runtime.text import Vocabulary
 from fusionkit.runtime.window import check_values, take_window
 
@@ -131,12 +132,12 @@ class StepSession:
             else:
                 feed[name] = np.zeros((batch, *self.graph.sensors[name].shape), sensor.dtype)
             feed[f"{name}_present"] = here
-            feed |= self._statistics(name, sensor, batch, bool(here.any()), statistics)
+            feed |= self._statistics(name, sensor, here, statistics)
         try:
             outputs = self._session.run(self._outputs, {**feed, **held})
         except Exception as error:  # noqa: BLE001 - ONNX Runtime has many error classes and no public root
-            raise BundleError(f"the step graph must take this step, but {str(error).splitlines()[0]}") from None
-        answers = dict(zip(self.tasks, outputs, strict=False))
+            raise BundleError(f"the step graph must take this step, but {' '.join(str(error).split())[:200]}") from None
+        answers = take_answers(self.tasks, outputs[: len(self.tasks)], batch)
         if calibrated:
             answers = {name: calibrate(name, self.tasks[name], answer) for name, answer in answers.items()}
         after = zip((part.input for part in self.graph.state), outputs[len(self.tasks) :], strict=True)
@@ -161,10 +162,15 @@ class StepSession:
         """Which streams bring something new of a sensor."""
         if steps.get(name) is None:
             return np.zeros(batch, bool)
-        told = np.asarray(True if present is None or name not in present else present[name], bool)
-        if told.shape not in ((), (1,), (batch,)):
-            raise BundleError(f"{name}: present must be one for each of {batch} streams, but got {list(told.shape)}")
-        return np.array(np.broadcast_to(told, (batch,)))
+        return per_window(name, "present", True if present is None else present.get(name, True), batch, bool)
+
+    @staticmethod
+    def _statistics(
+        name: str, sensor: Sensor, here: Array, statistics: Mapping[str, tuple[Array, Array]] | None
+    ) -> dict[str, Array]:
+        if sensor.statistics is None:
+            return {}
+        return per_wearer(name, sensor.statistics, here, (statistics or {}).get(name))
 
     def _values(self, name: str, values: Array, here: Array, lengths: Array | None) -> Array:
         if len(values) != len(here):
@@ -190,53 +196,33 @@ class StepSession:
         if not here.any():
             return {name: vector, f"{name}_present": present}
         value, graph = steps[name], self._held[name]
-        if sensor.layout == "token" and np.asarray(value).dtype.kind == "U":
-            values, length = self._tokens(name, sensor, [str(text) for text in np.atleast_1d(value)])
+        said = sentences(value) if sensor.layout == "token" else None
+        if said is not None:
+            values, length = self._tokens(name, sensor, said)
         else:
             values = take_window(name, sensor, value)
-            told = (lengths or {}).get(name, values.shape[-1])
-            length = np.array(np.broadcast_to(np.asarray(told, np.int64), (len(values),)))
-        values = self._values(name, values, here, length)
-        feed = {name: values, f"{name}_length": length, **self._statistics(name, sensor, len(here), True, statistics)}
+            length = np.full(len(values), values.shape[-1], np.int64)
+            if lengths is not None and name in lengths:
+                told = per_window(name, "lengths", lengths[name], len(values), np.int64)
+                length = check_lengths(name, told, length)
+        values = self._values(name, values, here, length if sensor.layout == "token" else None)
+        feed = {name: values, f"{name}_length": length, **self._statistics(name, sensor, here, statistics)}
         try:
             new, real = graph.run(["vector", "real"], {node.name: feed[node.name] for node in graph.get_inputs()})
         except Exception as error:  # noqa: BLE001 - ONNX Runtime has many error classes and no public root
-            raise BundleError(f"{name}: the graph must take this, but {str(error).splitlines()[0]}") from None
+            raise BundleError(f"{name}: the graph must take this, but {' '.join(str(error).split())[:200]}") from None
         return {
             name: np.where(here[:, None], new, vector),
             f"{name}_present": np.where(here, real, present),
         }
 
-    def _tokens(self, name: str, sensor: Sensor, sentences: list[str]) -> tuple[Array, Array]:
+    def _tokens(self, name: str, sensor: Sensor, said: list[str]) -> tuple[Array, Array]:
         if name not in self._vocabularies:
             file = f"files/{name}/tokenizer.json"
+            if file not in self.files:
+                raise BundleError(f"{name}: a text must be given as token ids, for the bundle has no {file}")
             self._vocabularies[name] = Vocabulary(self.files[file], file)
-        return self._vocabularies[name](name, sentences, sensor.shape[0])
-
-    def _statistics(
-        self,
-        name: str,
-        sensor: Sensor,
-        batch: int,
-        needed: bool,
-        statistics: Mapping[str, tuple[Array, Array]] | None,
-    ) -> dict[str, Array]:
-        if sensor.statistics is None:
-            return {}
-        shape = (batch, *sensor.statistics)
-        if statistics is None or name not in statistics:
-            if needed:
-                raise BundleError(
-                    f"{name}: shift and scale {list(sensor.statistics)} of the wearer must be given (statistics=)"
-                )
-            return {f"{name}_shift": np.zeros(shape, np.float32), f"{name}_scale": np.ones(shape, np.float32)}
-        made = {}
-        for key, part in zip(("shift", "scale"), statistics[name], strict=True):
-            array = np.asarray(part, np.float32)
-            if array.shape not in (shape, shape[1:], (1, *shape[1:])):
-                raise BundleError(f"{name}: {key} must have shape {list(shape)}, but got {list(array.shape)}")
-            made[f"{name}_{key}"] = np.array(np.broadcast_to(array, shape))
-        return made
+        return self._vocabularies[name](name, said, sensor.shape[0])
 
 
 def _shape(part: StepState, batch: int) -> tuple[int, ...]:

@@ -216,6 +216,7 @@ def test_the_numbers_of_a_state_do_not_grow():
             "fusion.graph: must be one rcft node to go step by step, but has a (rcft), b (vote)",
         ),
         (["fusion.positions=sinusoidal"], "fusion.positions: must be rotary or none"),
+        (["modalities.eeg.preprocess={method: mne, low: 1}"], "modalities.eeg: must be causal to go step by step, but"),
         (["modalities.audio.level=equal"], "modalities.audio: each step's features must be made of its own samples, but level: equal"),
         (["modalities.audio.encoder={kind: cnn}"], "modalities.audio.encoder.kind: a token must be made of its own step"),
         (["modalities.eeg.encoder={kind: transformer, heads: 2}"], "by mlp, shie, dgcnn, gru or over: channels, but transformer sees more"),

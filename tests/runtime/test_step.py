@@ -152,7 +152,7 @@ def test_calibrated_answers_are_at_the_temperature(session):
         ({"eeg": np.zeros((3, 16), np.float32)}, {}, "eeg: there must be a step for each of 2 streams, but got 1"),
         ({"eeg": np.zeros((BATCH, 3, 16), np.int16)}, {}, "eeg: a window must hold floating-point numbers in V"),
         ({"eeg": np.zeros((BATCH, 3, 16), np.float32)}, {"statistics": None}, r"eeg: shift and scale \[3, 2\] of the wearer"),
-        ({}, {"statistics": {"eeg": (np.zeros((2, 2)), np.ones((2, 2)))}}, r"eeg: shift must have shape \[2, 3, 2\]"),
+        ({}, {"statistics": {"eeg": (np.zeros((2, 2)), np.ones((2, 2)))}}, r"eeg: shift and scale must have shape \[2, 3, 2\]"),
         ({"eeg": np.zeros((BATCH, 3, 16), np.float32)}, {"present": {"eeg": [True] * 3}}, "eeg: present must be one for each"),
         ({"photo": np.full((BATCH, 3, 8, 8), np.nan, np.float32)}, {}, "photo: a window must hold finite numbers"),
     ],
