@@ -2,7 +2,6 @@
 
 import threading
 import time as clocks
-from collections import deque
 from collections.abc import Mapping
 from math import ceil, inf
 from typing import Any
@@ -12,10 +11,11 @@ import numpy as np
 from fusionkit.runtime.errors import BundleError
 from fusionkit.runtime.session import Session
 from fusionkit.runtime.stream.calibration import Calibration, as_window
+from fusionkit.runtime.stream.counts import Counts
 from fusionkit.runtime.stream.debounce import Debounce, Debouncer
 from fusionkit.runtime.stream.decision import Decision
 from fusionkit.runtime.stream.filling import fill
-from fusionkit.runtime.stream.health import Health, SensorHealth
+from fusionkit.runtime.stream.health import Health
 from fusionkit.runtime.stream.held import Held
 from fusionkit.runtime.stream.smoothing import Smoother, Smoothing
 from fusionkit.runtime.stream.track import Track
@@ -25,8 +25,6 @@ Array = np.ndarray[Any, Any]
 
 LARGEST_LEAD = 60.0
 """Seconds that a leap may bring one sensor ahead of all others; what is farther has another clock."""
-LAGS = 4096
-"""Lags that percentiles are taken of."""
 
 
 class Stream:
@@ -140,10 +138,7 @@ class Stream:
         self._lock = threading.RLock()
         self._start: float | None = None
         self._number = 0
-        self._arrivals: dict[str, deque[tuple[int, float]]] = {name: deque() for name in self.tracks}
-        self._counts = {name: {"late": 0, "windows": 0, "absent": 0} for name in session.sensors}
-        self._made = self._calibrating = self._empty = self._skipped = self._queue = 0
-        self._lags: deque[float] = deque(maxlen=LAGS)
+        self._counts = Counts(session.sensors)
 
     @property
     def start(self) -> float | None:
@@ -200,42 +195,7 @@ class Stream:
     def health(self) -> Health:
         """Counters so far."""
         with self._lock:
-            newest = max(track.time for track in self.tracks.values())
-            sensors = {}
-            for name in self.session.sensors:
-                counts = self._counts[name]
-                track = self.tracks.get(name)
-                if track is None:
-                    held = self._held[name]
-                    sensors[name] = SensorHealth(
-                        held.taken, 0, 0, held.dropped, 0, 0, 0.0, 0.0, True, **counts, behind=0.0
-                    )
-                    continue
-                clock = track.clock
-                sensors[name] = SensorHealth(
-                    track.taken,
-                    clock.gaps,
-                    clock.lost,
-                    clock.dropped,
-                    clock.untimed,
-                    track.resets,
-                    clock.jitter,
-                    clock.drift,
-                    track.living,
-                    **counts,
-                    behind=newest - track.time if track.begun else inf,
-                )
-            lags = np.percentile(self._lags, [50, 99]) if self._lags else (float("nan"),) * 2
-            return Health(
-                sensors,
-                self._made,
-                self._calibrating,
-                self._empty,
-                self._skipped,
-                self._queue,
-                float(lags[0]),
-                float(lags[1]),
-            )
+            return self._counts.health(self.tracks, self._held)
 
     def _known(self, sensor: str) -> None:
         if sensor not in self.session.sensors:
@@ -267,8 +227,7 @@ class Stream:
             return
         track = self.tracks[name]
         others = [other.time for other in self.tracks.values() if other is not track and other.begun and other.living]
-        track.push(values, stamps, max(others) + LARGEST_LEAD if others else inf)
-        self._arrivals[name].append((track.next, arrived))
+        track.push(values, stamps, latest=max(others) + LARGEST_LEAD if others else inf, arrived=arrived)
         if not track.living and track.begun:  # it is waited for again once it has caught up
             track.living = self._start is None or track.time >= self._time(self._number - 1)
 
@@ -292,11 +251,10 @@ class Stream:
                 return due
             for track in waiting:
                 track.living = False
-            for name in self.tracks:
-                self._counts[name]["late"] += name not in ready
+            self._counts.late(self.tracks.keys() - ready)
             passed = self._nothing(time, ready)
             if passed:
-                self._empty += passed
+                self._counts.empty += passed
                 self._number += passed
                 continue
             due.append((self._number, ready))
@@ -322,9 +280,9 @@ class Stream:
         return True
 
     def _decide(self, due: list[tuple[int, set[str]]]) -> list[Decision]:
-        self._queue = max(self._queue, len(due))
+        self._counts.queue = max(self._counts.queue, len(due))
         if self._max_queue is not None and len(due) > self._max_queue:
-            self._skipped += len(due) - self._max_queue
+            self._counts.skipped += len(due) - self._max_queue
             due = due[-self._max_queue :]
         made = [decision for number, ready in due if (decision := self._answer(number, ready)) is not None]
         if due:
@@ -335,8 +293,8 @@ class Stream:
         time = self._time(number)
         needed = {name: self.tracks[name].first(time - self._spans[name]) + self.tracks[name].samples for name in ready}
         waiting = {name for name, last in needed.items() if not self._calibrations[name].reach(last)}
-        if waiting and not self._made:
-            self._calibrating += 1
+        if waiting and not self._counts.decisions:
+            self._counts.calibrating += 1
             return None
         windows = {name: value for name, held in self._held.items() if (value := held.at(time)) is not None}
         for name in ready - waiting:
@@ -344,10 +302,9 @@ class Stream:
             window = fill(track.window(needed[name] - track.samples), lacks=sensor.lacks)
             if window is not None:
                 windows[name] = self.wearer.aligned(name, as_window(sensor, window))
-        for name in self.session.sensors:
-            self._counts[name]["windows" if name in windows else "absent"] += 1
+        self._counts.seen(windows)
         if not windows:
-            self._empty += 1
+            self._counts.empty += 1
             return None
         statistics = {name: of for name, of in self.wearer.statistics.items() if name in windows}
         asked = self.session.predict(windows, statistics=statistics, calibrated=self._calibrated)
@@ -356,9 +313,9 @@ class Stream:
         answers = self._smoother.push(number, raw)
         label, confidence = self._debouncer.push(time, answers)
         now = clocks.monotonic()
-        lag = now - max((self._arrived(name, needed[name]) for name in windows if name in needed), default=now)
-        self._made += 1
-        self._lags.append(lag)
+        came = [self.tracks[name].arrived(needed[name]) for name in windows if name in needed]
+        lag = now - max(came, default=now)
+        self._counts.decided(lag)
         present = {name: name in windows for name in self.session.sensors}
         return Decision(time, number, answers, raw, label, confidence, present, lag)
 
@@ -369,10 +326,6 @@ class Stream:
             if update and name in windows and last - self.tracks[name].samples >= self._calibrations[name].end:
                 self.wearer.normalise_by(name, windows[name])
 
-    def _arrived(self, name: str, needed: int) -> float:
-        """When the sample before a number came."""
-        return next(arrived for last, arrived in self._arrivals[name] if last >= needed)
-
     def _forget(self) -> None:
         """Let go of what no later decision sees."""
         time = self._time(self._number)
@@ -381,8 +334,5 @@ class Stream:
                 continue
             first = track.first(time - self._spans[name]) - 1
             track.keep(first if self._calibrations[name].done else min(first, self._calibrations[name].first))
-            arrivals = self._arrivals[name]
-            while len(arrivals) > 1 and arrivals[0][0] < first + track.samples:
-                arrivals.popleft()
         for held in self._held.values():
             held.keep(time)

@@ -53,6 +53,7 @@ class Track:
         self._item = chain.push(np.zeros((0, self.channels))).shape[1:]
         chain.reset()
         self._fed = 0
+        self._arrivals: deque[tuple[int, float]] = deque()
         self._rings: deque[Ring] = deque()
         self._plain = plain
         self._plain_ring: Ring | None = None
@@ -90,14 +91,22 @@ class Track:
             array = array / -float(np.iinfo(array.dtype).min)
         return array
 
-    def push(self, values: Array, stamps: Array, latest: float) -> None:
-        """Take the next samples, checked and stamped (`Clock.stamps`)."""
+    def push(self, values: Array, stamps: Array, *, latest: float, arrived: float) -> None:
+        """Take the next samples, checked (`check`) and stamped (`Clock.stamps`).
+
+        Args:
+            values: the samples.
+            stamps: their timestamps.
+            latest: a leap beyond is never believed.
+            arrived: when they came, by the clock of the machine.
+        """
         self.taken += len(values)
         for placed in self.clock.place(stamps, latest):
             if placed.place > self._fed:
                 self._lose(placed.place)
             self._feed(values[placed.start : placed.stop])
             self._fed = placed.place + placed.stop - placed.start
+        self._arrivals.append((self.next, arrived))
 
     def first(self, time: float) -> int:
         """Number of the first sample of a window that begins at a time: the nearest, of two that are as near the later."""
@@ -125,7 +134,13 @@ class Track:
         while len(self._rings) > 1 and self._rings[0].next <= first:
             self._rings.popleft()
         self._rings[0].drop(first)
+        while len(self._arrivals) > 1 and self._arrivals[0][0] < first + self.samples:
+            self._arrivals.popleft()
         self.clock.forget(floor(first / float(self._chain.ratio)) - 1)
+
+    def arrived(self, number: int) -> float:
+        """When the sample before a number came, by the clock of the machine."""
+        return next(arrived for last, arrived in self._arrivals if last >= number)
 
     def resumes(self, time: float) -> float:
         """When samples come again after a long gap that holds a window which begins at a time; never: -inf."""
