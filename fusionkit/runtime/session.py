@@ -10,10 +10,11 @@ from fusionkit.runtime.bundle import Bundle, read_bundle
 from fusionkit.runtime.calibrated import calibrate, conformal_sets
 from fusionkit.runtime.errors import BundleError
 from fusionkit.runtime.explain import explain
+from fusionkit.runtime.given import check_lengths, per_wearer, per_window, sentences
 from fusionkit.runtime.graph import open_graph
 from fusionkit.runtime.manifest import Sensor, Task
-from fusionkit.runtime.reference import read_arrays
-from fusionkit.runtime.signature import check_signature
+from fusionkit.runtime.reference import check_references
+from fusionkit.runtime.signature import check_signature, take_answers
 from fusionkit.runtime.text import Vocabulary
 from fusionkit.runtime.window import check_channels, check_rate, check_unit, check_values, take_window
 
@@ -36,6 +37,7 @@ class Session:
         sensors: of it, by name.
         tasks: of it, by name.
         files: all others of the bundle.
+        graph: ``model.onnx``, open in ONNX Runtime.
 
     Raises:
         BundleError: it has no graph, or one that ONNX Runtime refuses or that takes or gives something else than the
@@ -54,8 +56,8 @@ class Session:
         self._where = str(bundle.path)
         if "model.onnx" not in bundle.files:
             raise BundleError(f"{bundle.path}: a bundle must have a model.onnx, but has none")
-        self._graph = open_graph(bundle.files["model.onnx"], f"{bundle.path}: model.onnx", threads)
-        check_signature(self._graph, self.manifest, f"{bundle.path}: model.onnx")
+        self.graph = open_graph(bundle.files["model.onnx"], f"{bundle.path}: model.onnx", threads)
+        check_signature(self.graph, self.manifest, f"{bundle.path}: model.onnx")
         self._inputs = frozenset(self.manifest.inputs)
         self._outputs = list(self.tasks)
         self._vocabularies: dict[str, Vocabulary] = {}
@@ -109,13 +111,32 @@ class Session:
             BundleError: an unknown sensor, another shape, dtype, unit, rate or order of channels than the manifest's,
                 a window that cannot be believed, statistics that are not given, or no temperature.
         """
-        self._check_names(windows, lengths, statistics, present, units, rates, channels)
+        self._check_names(units, rates, channels)
         for name, unit in (units or {}).items():
             check_unit(name, self.sensors[name], unit)
         for name, rate in (rates or {}).items():
             check_rate(name, self.sensors[name], rate)
         for name, given in (channels or {}).items():
             check_channels(name, self.sensors[name], given)
+        answers = self._run(self.feed(windows, lengths=lengths, statistics=statistics, present=present))
+        if calibrated:
+            return {name: calibrate(name, self.tasks[name], answer) for name, answer in answers.items()}
+        return answers
+
+    def feed(
+        self,
+        windows: Mapping[str, Any],
+        *,
+        lengths: Mapping[str, Any] | None = None,
+        statistics: Mapping[str, tuple[Any, Any]] | None = None,
+        present: Mapping[str, Any] | None = None,
+    ) -> dict[str, Array]:
+        """All inputs of the graph by name, checked: what `predict` runs it on.
+
+        Raises:
+            BundleError: as `predict`.
+        """
+        self._check_names(windows, lengths, statistics, present)
         taken = {name: self._take(name, value) for name, value in windows.items()}
         if not taken:
             raise BundleError(f"at least one sensor must be given, of {sorted(self.sensors)}")
@@ -129,24 +150,20 @@ class Session:
             if len(values) != batch:
                 raise BundleError(f"{name}: a batch must have {batch} windows like the others, but has {len(values)}")
             if present is not None and name in present:
-                here = here & _per_window(name, "present", present[name], batch, bool)
+                here = here & per_window(name, "present", present[name], batch, bool)
             timed = f"{name}_length" in self._inputs
             if lengths is not None and name in lengths:
-                said = _per_window(name, "lengths", lengths[name], batch, np.int64)
+                said = per_window(name, "lengths", lengths[name], batch, np.int64)
                 if timed:
-                    real = _shorter(name, said, real)
+                    real = check_lengths(name, said, real)
             feed[name] = check_values(name, sensor, values, real if timed else None, here)
             feed[f"{name}_present"] = here
             if timed:
                 feed[f"{name}_length"] = real
             if sensor.statistics is not None:
-                feed.update(
-                    self._statistics(name, sensor.statistics, here, (statistics or {}).get(name, self._worn.get(name)))
-                )
-        answers = self._run(feed, batch)
-        if calibrated:
-            return {name: calibrate(name, self.tasks[name], answer) for name, answer in answers.items()}
-        return answers
+                worn = (statistics or {}).get(name, self._worn.get(name))
+                feed.update(per_wearer(name, sensor.statistics, here, worn))
+        return feed
 
     def sets(
         self, answers: Mapping[str, Array], coverage: float = 0.9, *, calibrated: bool = False
@@ -187,46 +204,7 @@ class Session:
         Raises:
             BundleError: the bundle has no references, or answers otherwise here.
         """
-        where = f"{self._where}: reference.npz"
-        if "reference.npz" not in self.files:
-            raise BundleError(f"{where} must be there to be checked, but is not")
-        arrays = read_arrays(self.files["reference.npz"], where)
-        given: dict[str, dict[str, Array]] = {
-            "input": {},
-            "output": {},
-            "length": {},
-            "present": {},
-            "shift": {},
-            "scale": {},
-        }
-        for key, array in arrays.items():
-            kind, _, name = key.partition("_")
-            if kind not in given:
-                raise BundleError(f"{where}: names must begin with one of {sorted(given)}, but got {key[:60]!r}")
-            given[kind][name] = array
-        if set(given["output"]) != set(self.tasks) or not given["input"]:
-            raise BundleError(f"{where} must have inputs and an answer of every task, but has {sorted(arrays)}"[:300])
-        statistics = {
-            name: (
-                given["shift"].get(name, np.zeros(sensor.statistics)),
-                given["scale"].get(name, np.ones(sensor.statistics)),
-            )
-            for name, sensor in self.sensors.items()
-            if sensor.statistics is not None
-        }
-        answers = self.predict(given["input"], lengths=given["length"], present=given["present"], statistics=statistics)
-        largest = 0.0
-        for name, answer in answers.items():
-            wanted = given["output"][name].astype(np.float64)
-            if wanted.shape != answer.shape:
-                raise BundleError(f"{where}: {name} must be {list(answer.shape)}, but is {list(wanted.shape)}")
-            far = float(np.max(np.abs(answer - wanted) / np.maximum(1, np.abs(wanted)), initial=0))
-            if not far <= tolerance:
-                raise BundleError(
-                    f"{where}: {name} must be answered as where the bundle was made to {tolerance:g}, but differs by {far:.3g}"
-                )
-            largest = max(largest, far)
-        return largest
+        return check_references(self, f"{self._where}: reference.npz", tolerance)
 
     def chain(self, name: str, *, bank: bool = True) -> "Chain":
         """A fresh chain of the causal steps from the channels of one sensor's stream to its windows.
@@ -278,8 +256,8 @@ class Session:
     def _take(self, name: str, value: Any) -> tuple[Array, Array, Array]:
         """Windows of one sensor, how many samples of each are real, and which are there."""
         sensor = self.sensors[name]
-        sentences = _sentences(value) if sensor.layout == "token" else None
-        if sentences is None:
+        said = sentences(value) if sensor.layout == "token" else None
+        if said is None:
             windows = take_window(name, sensor, value)
             return windows, np.full(len(windows), windows.shape[-1], np.int64), np.ones(len(windows), bool)
         if name not in self._vocabularies:
@@ -287,7 +265,7 @@ class Session:
             if file not in self.files:
                 raise BundleError(f"{name}: a text must be given as token ids, for the bundle has no {file}")
             self._vocabularies[name] = Vocabulary(self.files[file], f"{self._where}: {file}")
-        ids, real = self._vocabularies[name](name, sentences, sensor.shape[0])
+        ids, real = self._vocabularies[name](name, said, sensor.shape[0])
         return ids, real, real > 0
 
     def _nothing(self, name: str, sensor: Sensor, batch: int) -> dict[str, Array]:
@@ -306,70 +284,10 @@ class Session:
             self._absent[name, batch] = made
         return self._absent[name, batch]
 
-    def _run(self, feed: dict[str, Array], batch: int) -> dict[str, Array]:
+    def _run(self, feed: dict[str, Array]) -> dict[str, Array]:
         try:
-            outputs = self._graph.run(self._outputs, feed)
+            outputs = self.graph.run(self._outputs, feed)
         except Exception as error:  # noqa: BLE001 - ONNX Runtime has many error classes and no public root
             said = " ".join(str(error).split())[:200]
             raise BundleError(f"the graph must take these windows, but {said}") from None
-        for (name, task), output in zip(self.tasks.items(), outputs, strict=True):
-            if output.shape != (batch, len(task.classes) or 1) or not np.isfinite(output).all():
-                raise BundleError(
-                    f"{name}: the graph must answer {[batch, len(task.classes) or 1]} finite numbers, but gave "
-                    f"{list(output.shape)}{'' if np.isfinite(output).all() else ' with some that are not'}"
-                )
-        return dict(zip(self.tasks, outputs, strict=True))
-
-    @staticmethod
-    def _statistics(name: str, shape: tuple[int, int], here: Array, given: tuple[Any, Any] | None) -> dict[str, Array]:
-        wanted = (len(here), *shape)
-        if given is None:
-            if here.any():
-                raise BundleError(f"{name}: shift and scale {list(shape)} of the wearer must be given (statistics=)")
-            given = np.zeros(shape), np.ones(shape)
-        shift, scale = (np.asarray(part, np.float32) for part in given)
-        for part in (shift, scale):
-            if (
-                part.ndim not in (2, 3)
-                or part.shape[-2:] != shape
-                or (part.ndim == 3 and len(part) not in (1, len(here)))
-            ):
-                raise BundleError(f"{name}: shift and scale must have shape {list(wanted)}, but got {list(part.shape)}")
-        if not np.isfinite(shift).all() or not (np.isfinite(scale) & (scale > 0)).all():
-            raise BundleError(f"{name}: shift must be finite and scale above 0, but one is not")
-        return {
-            f"{name}_shift": np.ascontiguousarray(np.broadcast_to(shift, wanted)),
-            f"{name}_scale": np.ascontiguousarray(np.broadcast_to(scale, wanted)),
-        }
-
-
-def _sentences(value: Any) -> list[str] | None:
-    """Sentences, if it is some."""
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, np.ndarray) and value.dtype.kind == "U" and value.ndim < 2:
-        return [str(sentence) for sentence in np.atleast_1d(value)]
-    if isinstance(value, list | tuple) and value and all(isinstance(sentence, str) for sentence in value):
-        return list(value)
-    return None
-
-
-def _per_window(name: str, what: str, values: Any, batch: int, dtype: Any) -> Array:
-    """One value for each window, or one for all."""
-    array = np.asarray(values)
-    if array.shape not in ((), (1,), (batch,)):
-        raise BundleError(f"{name}: {what} must be one for each of {batch} windows, but got {list(array.shape)}")
-    if array.dtype.kind not in ("b" if dtype is bool else "iu"):
-        rule = "true or false" if dtype is bool else "whole numbers"
-        raise BundleError(f"{name}: {what} must be {rule}, but got {array.dtype}")
-    return np.ascontiguousarray(np.broadcast_to(array, (batch,)), dtype)
-
-
-def _shorter(name: str, said: Array, real: Array) -> Array:
-    """Lengths that windows can have."""
-    if (said < 0).any() or (said > real).any():
-        row = int(np.argmax((said < 0) | (said > real)))
-        raise BundleError(
-            f"{name}: a length must be from 0 to the {real[row]} samples of its window, but got {said[row]}"
-        )
-    return said
+        return take_answers(self.tasks, outputs, len(next(iter(feed.values()))))
