@@ -32,7 +32,8 @@ class Worn:
     """A study's windows with alignment and statistics, for a bundle: what `fusionkit.training.material.Material` is for torch.
 
     A wearer is whoever the recipe normalises by: each subject or recording, with all of its records (transductive) or
-    with the first seconds, after which statistics go on with every record where the recipe says so.
+    with the first seconds, after which statistics go on with every record where the recipe says so. A bundle that was
+    adapted to somebody takes all records for theirs.
 
     Args:
         session: of the bundle; its graphs make the features that statistics are taken of.
@@ -54,9 +55,13 @@ class Worn:
         self.notes += notes_of_future(recipe)
         self._alignment: dict[str, Alignment | None] = {}
         self._statistics: dict[str, Statistics | None] = {}
-        graphs = FeatureGraphs(session)
+        graphs, known = FeatureGraphs(session), session.wearer()
         classed = {task: entry.column for task, entry in recipe.tasks.items() if entry.kind != "regression"}
         for name, entry in recipe.modalities.items():
+            if known is not None and name in {*known.matrix, *known.running}:
+                self._alignment[name], self._statistics[name] = of_wearer(known, name, len(study.records))
+                self.notes.append(f"{name}: aligned and normalised by whom the bundle was adapted to")
+                continue
             with located(f"modalities.{name}.align"):
                 alignment = fit_alignment(entry.align, study, name)
             windows = Windows(name, study.sensor(name), modalities[name], alignment)
@@ -109,6 +114,18 @@ def wearers(graphs: FeatureGraphs, options: NormaliseOptions, study: Study, wind
             shift[group], scale[group] = wearer.running[name].shift, wearer.running[name].scale
     unused = np.zeros(len(study.records), np.bool_)
     return Statistics(groups % len(shift), shift, scale, unused, transductive_note(name, options.kind))
+
+
+def of_wearer(wearer: Wearer, name: str, records: int) -> tuple[Alignment | None, Statistics | None]:
+    """Alignment and statistics of one sensor, the same for all records; None where the wearer has none of it."""
+    group, unused = np.zeros(records, np.int64), np.zeros(records, np.bool_)
+    alignment = statistics = None
+    if name in wearer.matrix:
+        alignment = Alignment(group, wearer.matrix[name][None], unused, "")
+    if name in wearer.running:
+        one = wearer.running[name]
+        statistics = Statistics(group, one.shift[None], one.scale[None], unused)
+    return alignment, statistics
 
 
 class _Worn:

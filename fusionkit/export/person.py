@@ -6,12 +6,12 @@ import numpy as np
 
 from fusionkit.core.errors import located
 from fusionkit.core.modality import Array, Modality
-from fusionkit.data.alignment import Alignment
 from fusionkit.data.features import Windows
 from fusionkit.data.loading import LoaderInput
-from fusionkit.data.normalisation import NormaliseOptions, Statistics
+from fusionkit.data.normalisation import NormaliseOptions
 from fusionkit.data.segments import find_segments, overlapping, time_order
 from fusionkit.data.study import Study
+from fusionkit.evaluation.worn import of_wearer
 from fusionkit.recipe.sections import Recipe
 from fusionkit.runtime import Session
 from fusionkit.runtime.wearer import Wearer
@@ -46,7 +46,7 @@ def take_wearer(session: Session, recipe: Recipe, study: Study, modalities: Mapp
             elif align.kind != "none":
                 found = find_segments(name, sensor, study.records, align.seconds or 0, align.recording, "subject")
                 wearer.align_by(name, sensor.values[found[0].first : found[0].first + found[0].count].T)
-        windows = Windows(name, sensor, modalities[name], _alignment(wearer, name, len(study.records)))
+        windows = Windows(name, sensor, modalities[name], of_wearer(wearer, name, len(study.records))[0])
         if session.sensors[name].statistics is not None:
             with located(f"modalities.{name}.normalise"):
                 _normalise(wearer, entry.normalise, study, windows)
@@ -56,21 +56,10 @@ def take_wearer(session: Session, recipe: Recipe, study: Study, modalities: Mapp
 def worn_inputs(wearer: Wearer, study: Study, modalities: Mapping[str, Modality]) -> dict[str, LoaderInput]:
     """What every record of the person is loaded with: the wearer's alignment and statistics, the same for all."""
     inputs = {}
-    records = len(study.records)
     for name, modality in modalities.items():
-        statistics = None
-        if name in wearer.running:
-            one = wearer.running[name]
-            unused, group = np.zeros(records, np.bool_), np.zeros(records, np.int64)
-            statistics = Statistics(group, one.shift[None], one.scale[None], unused)
-        inputs[name] = LoaderInput(modality, statistics, alignment=_alignment(wearer, name, records))
+        alignment, statistics = of_wearer(wearer, name, len(study.records))
+        inputs[name] = LoaderInput(modality, statistics, alignment=alignment)
     return inputs
-
-
-def _alignment(wearer: Wearer, name: str, records: int) -> Alignment | None:
-    if name not in wearer.matrix:
-        return None
-    return Alignment(np.zeros(records, np.int64), wearer.matrix[name][None], np.zeros(records, np.bool_), "")
 
 
 def _normalise(wearer: Wearer, options: NormaliseOptions, study: Study, windows: Windows) -> None:

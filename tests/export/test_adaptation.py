@@ -3,15 +3,20 @@
 import csv
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from fusionkit.cli.frame import main
+from fusionkit.core.recording import Recording
 from fusionkit.data.features import CPU
 from fusionkit.data.loading import Loader
+from fusionkit.data.records import Records
+from fusionkit.data.saving import NewSensor, save_study
 from fusionkit.data.study import Study
-from fusionkit.export.adaptation import adapt_run
+from fusionkit.evaluation.other_data import ask, open_trained
+from fusionkit.export.adaptation import _divide, _retemper, _Said, _seconds, adapt_run
 from fusionkit.export.head_tuning import tune_heads
 from fusionkit.export.run import export_run
 from fusionkit.recipe.load import parse_recipe
@@ -96,6 +101,7 @@ def later(folder):
     return values.transpose(0, 2, 1) * 1.0, np.arange(32) % 2
 
 
+@pytest.mark.slow
 def test_somebody_with_another_gain_is_answered_better(run, folder, adapted):
     windows, right = later(folder)
     export_run(run, folder / "plain.fusion", fold=0)
@@ -111,6 +117,7 @@ def test_somebody_with_another_gain_is_answered_better(run, folder, adapted):
     assert (answered == right).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_the_bundle_says_what_it_was_fitted_to_and_holds_no_signal(adapted, minutes):
     made, path = adapted
     manifest = read_bundle(path).manifest
@@ -125,6 +132,7 @@ def test_the_bundle_says_what_it_was_fitted_to_and_holds_no_signal(adapted, minu
     assert Session.load(path).check() < 1e-5
 
 
+@pytest.mark.slow
 def test_statistics_are_those_of_the_wearer(adapted, minutes):
     values = np.load(minutes.parent / "calibrationx.npy").astype(np.float64)
     session = Session.load(adapted[1])
@@ -138,6 +146,7 @@ def test_statistics_are_those_of_the_wearer(adapted, minutes):
     np.testing.assert_allclose(scale, plain.statistics["hand"][1], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_given_statistics_come_before_those_of_the_wearer(adapted, folder):
     windows, _ = later(folder)
     session = Session.load(adapted[1])
@@ -188,10 +197,63 @@ def test_heads_that_later_records_do_not_like_stay_as_they_were(tuning, run):
     assert all(value.equal(fresh[name]) for name, value in model.state_dict().items())
 
 
-def test_a_new_temperature_is_taken_only_where_later_records_say_so(adapted):
-    for one in adapted[0].temperatures.values():
-        assert one.kept == (one.loss_after < one.loss_before)
-        assert one.kept or one.after == one.before
+@pytest.mark.slow
+def test_evaluate_takes_all_records_for_those_of_the_wearer(adapted, folder):
+    table = write_table(folder / "next", "next", ["x"], gain=500.0, records=12, seed=3)  # ten times as loud again
+    answered = ask(open_trained(adapted[1], [f"data.path={table}", f"data.cache={folder / 'cache'}"]))
+    windows = np.load(table.parent / "nextx.npy").reshape(12, -1, 2).transpose(0, 2, 1)
+    own = Session.load(adapted[1]).predict({"hand": windows})["move"]
+    np.testing.assert_allclose(answered.predictions["move"], own, atol=1e-6)
+    assert any("by whom the bundle was adapted to" in note for note in answered.notes)
+
+
+@pytest.mark.slow
+def test_a_bundle_is_not_scored_on_what_it_was_adapted_to(adapted, minutes, folder, capsys):
+    where = [str(adapted[1]), f"data.path={minutes}", f"data.cache={folder / 'cache'}"]
+    assert main(["evaluate", *where]) == 2
+    assert "adapted to these very records" in capsys.readouterr().err
+    assert main(["predict", *where]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 33
+
+
+def said(sureness, right):
+    """Answers to class 1 with that probability, of records that are right as often as said."""
+    target = np.ones(40)
+    target[: round(40 * (1 - right))] = 0
+    return _Said(np.tile([1 - sureness, sureness], (40, 1)), target)
+
+
+def test_a_new_temperature_is_taken_where_later_records_say_so():
+    found, mended = _retemper(1.0, [said(0.99, 0.75), said(0.99, 0.75)])
+    assert found.kept and found.after == mended.temperature > 3
+    np.testing.assert_allclose(mended(np.array([[0.01, 0.99]])), [[0.25, 0.75]], atol=1e-3)
+
+
+def test_a_new_temperature_is_left_where_later_records_say_otherwise():
+    found, _ = _retemper(1.0, [said(0.9, 1.0), said(0.9, 0.9)])  # all right at first: surer than that nobody is
+    assert not found.kept and found.after == found.before == 1.0
+    assert found.loss_after > found.loss_before
+
+
+def test_records_that_judge_are_the_end_of_each_recording_and_share_no_sample(tmp_path):
+    whole = [Recording(np.zeros((100, 1), np.float32), 10.0, ("a",), "")] * 2
+    made = NewSensor.of(whole)
+    start = np.tile(np.arange(9) * 10, 2)  # windows of 2 s every second, of two recordings
+    sensor = replace(
+        made,
+        recording=np.repeat([0, 1], 9),
+        start=start,
+        count=np.full(18, 20),
+        stored=replace(made.stored, longest=20),
+        recording_digest=["a", "b"],
+    )
+    rows = [{"id": str(row), "subject": "x", "state": "ab"[row % 2]} for row in range(18)]
+    save_study(tmp_path / "s.h5", Records.of(rows, ["state"]), {"hand": sensor}, settings="")
+    with Study.open(tmp_path / "s.h5") as study:
+        fit, judge = _divide(study, {"state": np.arange(18) % 2.0})
+        assert judge.tolist() == [6, 7, 8, 15, 16, 17]
+        assert fit.tolist() == [0, 1, 2, 3, 4, 9, 10, 11, 12, 13]  # 5 and 14 reach into the next
+        assert _seconds(study, np.array([0, 1, 9])) == 5.0
 
 
 @pytest.mark.parametrize(
