@@ -19,8 +19,12 @@ SETTLING_JITTER = 0.05
 """What a timestamp may be off by meanwhile, in seconds."""
 MEMORY_BLOCKS = 64
 """Blocks after which what was seen has less and less weight."""
-MOST_DRIFT = 0.05
+MOST_DRIFT = 0.005
 """A rate is followed so far from the nominal one, as a share of it."""
+TRUST_BLOCKS = 8
+"""The nominal rate counts as much as so many blocks that agreed with it."""
+FINEST = 0.0005
+"""Seconds that a timestamp may always be off by: what drift makes of a clock of 16 kHz before it is known."""
 LARGEST_GAP = 10.0
 """Seconds of a leap that one sample alone is believed."""
 BELIEVED = 3
@@ -50,16 +54,16 @@ class Clock:
 
     Timestamps are noisy, the source's clock runs a little fast or slow, and samples get lost. Samples are therefore
     counted, and place :math:`n` has the time of a straight line :math:`T + (n - n_0) P`. After every second of samples
-    the line is corrected by the median :math:`e` of what the timestamps of that second were off by, as the
-    :math:`k`-th one by :math:`T \leftarrow T + a e` and :math:`P \leftarrow P + b e / n`, with
-    :math:`a = 2 (2k - 1) / (k (k + 1))` and :math:`b = 6 / (k (k + 1))`: least squares over all seconds so far, up to
-    64, and an exponential memory from then on. No sample moves the line under a window that was cut before: each
+    the line is corrected by the median :math:`e` of what the timestamps of its :math:`n` samples were off by:
+    :math:`T \leftarrow T + a_k e` and :math:`P \leftarrow P + b_{k+8} e / n` after the :math:`k`-th second, with
+    :math:`a_k = 2 (2k - 1) / (k (k + 1))` and :math:`b_k = 6 / (k (k + 1))`: those of least squares over all seconds so
+    far, up to 64 (an exponential memory from then on), where the nominal rate counts as eight seconds that agreed. No sample moves the line under a window that was cut before: each
     second has its own line, and what was pushed in which chunks changes nothing.
 
     A sample is
 
-    - in its place, if its timestamp is off by no more than 3/4 of a period or six times the jitter (while that is
-      not known yet, in the first two seconds: 50 ms);
+    - in its place, if its timestamp is off by no more than 3/4 of a period, half a millisecond, or six times the jitter
+      (while that is not known yet, in the first two seconds: 50 ms);
     - after a gap, if it is later: as many places stay empty as fit between;
     - dropped, if it is earlier: a repetition, or a clock that was set back.
 
@@ -75,7 +79,8 @@ class Clock:
         lost: places that stayed empty.
         dropped: samples that were too early, or that leapt and were not believed.
         untimed: samples whose timestamp was no number.
-        jitter: standard deviation of timestamps about the line in seconds, by their median absolute deviation.
+        jitter: standard deviation of timestamps about the line in seconds, by their median absolute deviation. Where it
+            is far below a period, steps by whole periods are no jitter but samples that were lost.
 
     Example:
         >>> clock = Clock(10.0)
@@ -227,7 +232,7 @@ class Clock:
 
     def _tolerance(self, period: float) -> float:
         jitter = SETTLING_JITTER if self._blocks < SETTLING_BLOCKS else 6 * self.jitter
-        return max(0.75 * period, jitter)
+        return max(0.75 * period, jitter, FINEST)
 
     def _lay(self) -> None:
         """End a block: lay the next line from what this one's samples were off by."""
@@ -236,12 +241,13 @@ class Clock:
         if 4 * self._count >= self.size:
             off = self._off[: self._count]
             error = float(np.median(off))
-            spread = 1.4826 * float(np.median(np.abs(off - error)))
+            spread = _spread(off - error, period)
             self.jitter = spread if not self._blocks else 0.9 * self.jitter + 0.1 * spread
             self._blocks += 1
             k = min(self._blocks, MEMORY_BLOCKS)
             time += 2 * (2 * k - 1) / (k * (k + 1)) * error
-            if k > 1:
+            if self._blocks > 1:
+                k = min(self._blocks + TRUST_BLOCKS, MEMORY_BLOCKS)
                 period += 6 / (k * (k + 1)) * error / self.size
                 period = float(np.clip(period, (1 - MOST_DRIFT) * self.nominal, (1 + MOST_DRIFT) * self.nominal))
         self._count = 0
@@ -265,3 +271,10 @@ class Clock:
         base = np.where(last >= 0, stamps[last], before)
         filled: Array = base + (number - last) * self.nominal
         return filled
+
+
+def _spread(off: Array, period: float) -> float:
+    """Standard deviation, by the median absolute deviation, of what timestamps are off by."""
+    folded = off - period * np.round(off / period)
+    fine = 1.4826 * float(np.median(np.abs(folded)))
+    return fine if fine < period / 5 else 1.4826 * float(np.median(np.abs(off)))

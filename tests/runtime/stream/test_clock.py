@@ -69,6 +69,18 @@ def test_gaps_are_left_empty_and_counted():
     assert (clock.gaps, clock.lost, clock.dropped) == (2, 151, 0)
 
 
+def test_a_source_that_loses_samples_from_the_start_is_no_slow_clock():
+    """One sample in fifty: what is lost before jitter is known is lost track of, but nothing after."""
+    generator = np.random.default_rng(1)
+    kept = np.flatnonzero(generator.random(60 * 50) > 0.02)
+    clock = Clock(50.0)
+    found = places(clock, kept / 50 + generator.normal(0, 0.002, len(kept)))
+    early = np.searchsorted(kept, 150)
+    assert (np.diff(found[early:]) == np.diff(kept[early:])).mean() > 0.98
+    assert clock.place_of(59.0) == pytest.approx(found[np.searchsorted(kept, 59 * 50)], abs=1)
+    assert abs(clock.drift) < 500 and clock.jitter == pytest.approx(0.002, rel=0.3)
+
+
 def test_what_comes_again_or_too_early_is_dropped():
     clock = Clock(100.0)
     stamps = np.r_[0:400, 350:450, 10:20, 450:460] / 100.0
@@ -128,8 +140,8 @@ def test_timestamps_that_cannot_be_are_refused(given, message):
 
 
 def test_the_first_correction_by_hand():
-    """The second second of 10 Hz samples is 20 ms late: all of it is put right, for the second correction is a line through both."""
+    """The second second of 10 Hz samples is 20 ms late: all of it is put right, and 6/110 of it in the rate."""
     clock = Clock(10.0)
     list(clock.place(np.r_[np.arange(10), np.arange(10, 20) + 0.2] / 10))
     assert [round(line.time, 6) for line in clock.lines] == [0, 1, 2.02]
-    assert clock.lines[-1].period == pytest.approx(0.1 + 0.02 / 10)
+    assert clock.lines[-1].period == pytest.approx(0.1 + 6 / 110 * 0.02 / 10)

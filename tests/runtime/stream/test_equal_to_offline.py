@@ -115,7 +115,7 @@ def check(live, chunkings, seed):
     for trial in range(chunkings):
         person = trial % 4
         stream = Stream(session, late=None)
-        decisions = replay(stream, recordings[person], generator, generator.choice([0.03, 0.2, 1, 3, 14]))
+        decisions = replay(stream, recordings[person], generator, generator.choice([0.06, 0.2, 1, 3, 14]))
         assert [round(decision.time) for decision in decisions] == list(range(4, 13))
         assert stream.health.calibrating == 3 and stream.health.skipped == 0
         for decision in decisions:

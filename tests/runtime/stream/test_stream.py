@@ -7,7 +7,7 @@ import pytest
 
 from fusionkit.runtime import BundleError
 from fusionkit.runtime.filters import Chain
-from fusionkit.runtime.stream import Stream
+from fusionkit.runtime.stream import Debounce, MovingAverage, Stream
 
 
 def feed(stream, recording, generator, most=300, start=0.0):
@@ -327,3 +327,55 @@ def test_windows_of_a_stream_are_views_of_its_ring(echo, made, monkeypatch):
         stream.push("audio", np.ones(100), at / 100)
     assert len(shared) == 2 * 99 and all(shared)
     assert len(stream.tracks["audio"]._rings[-1]._buffer) == 3000  # no more is kept than windows need
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_messy_sources_are_decided_alike_in_any_chunks(seed, echo, made):
+    """Drift, jitter, lost and repeated samples, timestamps that are no numbers, long gaps, behind a resampling filter."""
+    generator = np.random.default_rng(seed)
+    sensors = {
+        "eeg": made(64.0, 64, chain=[{"step": "resample", "up": 64, "down": 50}]),
+        "ecg": made(40.0, 30, 1, lacks=False),
+    }
+    recording = {}
+    for name, rate, channels in (("eeg", 50, 2), ("ecg", 40, 1)):
+        keep = np.flatnonzero(generator.random(20 * rate) > 0.02)
+        keep = keep[(keep < 8 * rate) | (keep > 11 * rate)]
+        keep = np.sort(np.r_[keep, generator.choice(keep[3:], 5)])
+        stamps = keep / rate * 1.0003 + generator.normal(0, 0.002, len(keep))
+        stamps[generator.choice(np.arange(3, len(stamps)), 4)] = np.nan
+        recording[name] = stamps, generator.normal(size=(len(keep), channels))
+
+    def replay(most):
+        session = echo(0.3, **sensors)
+        stream = Stream(session, late=None)
+        place, decisions = dict.fromkeys(recording, 0), []
+        while any(place[name] < len(stamps) for name, (stamps, _) in recording.items()):
+            name, count = str(generator.choice(list(recording))), int(generator.integers(0, most))
+            some = slice(place[name], place[name] + count)
+            decisions += stream.push(name, recording[name][1][some], recording[name][0][some])
+            place[name] += count
+        return decisions, session.seen, stream.health
+
+    wanted, windows, health = replay(3000)
+    assert len(wanted) > 50 and health.sensors["eeg"].gaps > 5 and health.sensors["ecg"].dropped >= 1
+    for most in (4, 30, 200):
+        decisions, seen, told = replay(most)
+        assert [(d.time, d.present) for d in decisions] == [(pytest.approx(d.time), d.present) for d in wanted]
+        for one, other in zip(seen, windows, strict=True):
+            for name, window in one.items():
+                np.testing.assert_allclose(window, other[name], rtol=1e-5, atol=1e-6)
+        assert [(s.gaps, s.lost, s.dropped, s.untimed, s.resets) for s in told.sensors.values()] == [
+            (s.gaps, s.lost, s.dropped, s.untimed, s.resets) for s in health.sensors.values()
+        ]
+
+
+def test_answers_are_smoothed_and_labels_debounced(echo, made):
+    session = echo(1.0, eeg=made(10.0, 10))
+    session.says = [0.1, 0.3, 0.9, 0.9, 0.9]
+    stream = Stream(session, smoothing=MovingAverage(2), debounce=Debounce(count=2))
+    decisions = stream.push("eeg", np.ones((50, 2)))
+    assert [float(d.answers["state"][1]) for d in decisions] == pytest.approx([0.1, 0.2, 0.6, 0.9, 0.9])
+    assert [float(d.raw["state"][1]) for d in decisions] == [0.1, 0.3, 0.9, 0.9, 0.9]
+    assert [d.label["state"] for d in decisions] == ["calm", "calm", "calm", "tense", "tense"]
+    assert [d.confidence["state"] for d in decisions] == pytest.approx([0.9, 0.8, 0.4, 0.9, 0.9])
