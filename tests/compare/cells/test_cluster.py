@@ -97,7 +97,8 @@ def test_a_killed_worker_loses_nothing_and_results_are_those_of_one_machine(tmp_
         np.testing.assert_array_equal(logits(cell), logits(other))
 
 
-def test_a_cell_that_kills_its_workers_is_reported_and_the_others_go_on(tmp_path):
+def test_a_cell_that_kills_its_workers_is_reported_and_the_others_go_on(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)  # both sides must have the same plugin
     wanted = cells(tmp_path, 2)
     (tmp_path / "cells").mkdir()
     (tmp_path / "deadly.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")

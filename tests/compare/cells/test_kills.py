@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(cell.__file__).parents[3]
 KILLS = 20
 WORDS = ["data.subjects=4", "data.records=6", "data.seconds=1.0", "modalities=eeg,text", "train.device=cpu",
-         "modalities.eeg.encoder.kind=mlp", "train.epochs=60", "train.patience=0", "train.checkpoint_seconds=0.1",
+         "modalities.eeg.encoder.kind=mlp", "train.epochs=20", "train.patience=0", "train.checkpoint_seconds=0.1",
          "data.split={kind: k_fold, by: subject, folds: 2, validation: 0.5}",
          "--vary", "fusion.kind=concat,rcft", "--seeds", "1", "--no-report"]  # fmt: skip
 
@@ -139,7 +139,7 @@ def once(tmp_path, runs, here, draw, struck):
             if kind == "comparison":
                 running.wait()
             here.mend(kind, pid)
-    code = running.wait(timeout=120)
+    code = running.wait(timeout=600)
     said = (tmp_path / "printed.txt").read_text()
     # killed; its scheduler or workers lost, which it says in a line; or a cell that several workers died of reported
     assert code in (0, -signal.SIGKILL) or (code == 2 and "--on tcp" in said) or (code == 1 and "workers died" in said)
