@@ -10,9 +10,11 @@ import onnx
 import pytest
 import torch
 
+from fusionkit.cli.export import export
 from fusionkit.cli.frame import main
 from fusionkit.core.levels import Batch, Window
 from fusionkit.core.recording import Stored
+from fusionkit.data.synthetic import eeg as scalp
 from fusionkit.export import step
 from fusionkit.export.bundle import add_reference, draft_bundle, sensor_inputs
 from fusionkit.export.graph import ExportError
@@ -20,7 +22,7 @@ from fusionkit.export.run import export_run
 from fusionkit.export.step import StepModel, add_step_graph, made_windows, read_at, step_torch
 from fusionkit.export.stepwise import plan_steps, refuse_steps
 from fusionkit.recipe.build import build_modalities, build_model, build_tasks
-from fusionkit.recipe.load import parse_recipe
+from fusionkit.recipe.load import load_recipe, parse_recipe
 from fusionkit.runtime import Session
 from fusionkit.runtime.step import StepSession
 from fusionkit.training.run import train
@@ -362,3 +364,33 @@ def test_the_command_refuses_a_run_that_does_not_go_step_by_step(tiny_run, tmp_p
         told.split()
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_example_of_the_help_goes_step_by_step():
+    line = next(line for line in (export.__doc__ or "").splitlines() if "fusionkit train quickstart" in line)
+    recipe = load_recipe("quickstart", line.split()[3:])
+    stored = {"eeg": Stored(128.0, scalp.CHANNELS, "V", (19,), "<f4", round(recipe.data.options["seconds"] * 128))}
+    tasks = build_tasks(recipe)
+    tasks["target"].learn(["a", "b"], "target")
+    tasks["target"].fit(np.array([0.0, 1.0]), "target")
+    modalities = build_modalities(recipe)
+    trained = Trained(recipe, build_model(recipe, modalities, stored, tasks), modalities, tasks, stored)
+    window = Window(torch.zeros(2, 19, 512), torch.full((2,), 512), torch.ones(2, dtype=torch.bool))
+    plan = plan_steps(trained, sensor_inputs(trained, Batch({"eeg": window})))
+    assert (plan.seconds, plan.fusion.steps, plan.timed["eeg"].samples) == (0.5, 8, 64)
+
+
+@pytest.mark.slow
+def test_the_command_writes_both_graphs_and_says_what_a_step_costs(tiny, tmp_path, capsys):
+    recipe = tiny("modalities=eeg", "modalities.eeg.features={kind: dft, window: 0.5}", "train.epochs=1")
+    run, path = train(recipe, fold=0), tmp_path / "model.fusion"
+    capsys.readouterr()
+    assert main(["export", str(run.folder), "-o", str(path), "--streaming", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["step_graph"]
+    assert told["largest"] < 1e-5 and told["samples"] == {"eeg": 64} and told["steps"] == 2
+    session = StepSession.load(path)
+    window = np.random.default_rng(0).normal(0, 2e-5, (19, 128)).astype(np.float32)
+    state = session.start()
+    for half in np.split(window, 2, 1):
+        answers, state = session.push({"eeg": half}, state)
+    np.testing.assert_allclose(answers["target"], Session.load(path).predict({"eeg": window})["target"], atol=1e-6)
