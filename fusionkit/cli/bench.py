@@ -329,7 +329,7 @@ def statistics(
 ) -> None:
     """Count how often a comparison finds a winner where there is none, after Holm's correction over all pairs.
 
-    The test that decides, on 4 to 8 strategies, 8 to 30 subjects and 4 to 10 folds; then every test that is shown beside
+    The test that decides, on 4 to 8 strategies, 8 to 30 subjects, one fold or 4 to 10; then every test that is shown beside
     it, by what the trainings of a fold share. Ends with 1 where the first is wrong more often than a test at 5 % may be,
     with 99 % confidence. Half a minute.
 

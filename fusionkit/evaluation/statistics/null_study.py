@@ -84,11 +84,11 @@ def simulate(design: Design, studies: int, seed: int) -> Float[np.ndarray, "stud
 
 
 def usual_designs() -> list[Design]:
-    """Comparisons as they are made: 4 to 8 strategies, 8 to 30 subjects in 4 to 10 folds, three seeds.
+    """Comparisons as they are made: 4 to 8 strategies, 8 to 30 subjects in one fold or 4 to 10, three seeds.
 
     Each with trainings that have no luck of their own, some and much, and with scores of ten records.
     """
-    sizes = product((4, 6, 8), (4, 5, 10), (8, 15, 30))
+    sizes = product((4, 6, 8), (1, 4, 5, 10), (8, 15, 30))
     lucks: list[tuple[float, int | None]] = [(0.0, None), (0.02, None), (0.04, None), (0.04, 10)]
     return [
         Design(strategies=strategies, subjects=subjects, folds=folds, luck=luck, records=records)

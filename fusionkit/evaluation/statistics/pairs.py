@@ -32,7 +32,7 @@ class Pair:
         comparison: difference, interval and p-value of the t test over subjects and trainings, which the verdict
             is by.
         subjects: how many have a score of both at every seed.
-        freedom: degrees of freedom of that test.
+        freedom: degrees of freedom that its critical value is worth.
         signed_rank: p-value of Wilcoxon's test over subjects.
         sign_flip: of the permutation test over subjects.
         corrected: of the corrected t test over folds.
@@ -143,9 +143,10 @@ def _pair(
     if subjects >= 2 and seeds * len(np.unique(fold)) >= 2:
         tested = trained_t(differences, fold)
         low, high = map(float, tested.interval())
-        p, freedom = float(tested.p), float(tested.freedom)
+        p, freedom = float(tested.p), float(tested.freedom())
         if tested.error > 0:  # without any spread there is nothing to tell it by
-            detectable = detectable_difference(float(tested.error), freedom, level=1 - 0.05 / family)
+            level = 1 - 0.05 / family
+            detectable = detectable_difference(float(tested.error), float(tested.freedom(level)), level=level)
     return Pair(
         comparison=Comparison(*names, mean, low, high, p, f"{subjects} subjects"),
         subjects=subjects,
