@@ -27,9 +27,8 @@ from fusionkit.export.stepwise import Plan, TimedSensor, plan_steps
 from fusionkit.fusion.model import FusionModel, Pass
 from fusionkit.fusion.rcft import Cache
 from fusionkit.heads.task import Task
-from fusionkit.runtime import Bundle
+from fusionkit.runtime import Bundle, StepSession
 from fusionkit.runtime.manifest import read_manifest
-from fusionkit.runtime.step import StepSession
 from fusionkit.training.trained import Trained
 
 BEYOND = 3

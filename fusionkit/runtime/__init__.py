@@ -8,3 +8,4 @@ from fusionkit.runtime.manifest import Sensor as Sensor
 from fusionkit.runtime.manifest import Task as Task
 from fusionkit.runtime.manifest import read_manifest as read_manifest
 from fusionkit.runtime.session import Session as Session
+from fusionkit.runtime.step import StepSession as StepSession
