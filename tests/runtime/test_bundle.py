@@ -1,13 +1,23 @@
 """Bundles that break a rule are refused in one line; nothing in them is executed."""
 
 import hashlib
+import io
 import json
+import os
+import struct
+import subprocess
+import sys
+import warnings
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fusionkit.runtime import BundleError, Session, read_bundle
+from fusionkit.runtime import Bundle, BundleError, Session, read_bundle, read_manifest
+from tests.runtime import little
+
+ROOT = Path(__file__).parents[2]
 
 
 def rewrite(source, target, change):
@@ -182,3 +192,197 @@ def test_a_session_gives_a_fresh_chain_for_a_stream(tiny_run, tmp_path):
         streams(None).chain("eeg")
     with pytest.raises(BundleError, match="chain step 1: step must be one of"):
         streams([{"step": "exec"}]).chain("eeg")
+
+
+def packed(files, compression=zipfile.ZIP_DEFLATED):
+    """An archive of what is given, names as they are."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name, content in files:
+            archive.writestr(name, content)
+    return bytearray(buffer.getvalue())
+
+
+def directory(content, name):
+    """Where the directory of an archive speaks of a file."""
+    place = content.index(b"PK\x01\x02")
+    while content[place + 46 : place + 46 + struct.unpack_from("<H", content, place + 28)[0]] != name.encode():
+        place = content.index(b"PK\x01\x02", place + 1)
+    return place
+
+
+@pytest.fixture
+def refused(tmp_path):
+    def read(content, message):
+        path = tmp_path / "x.fusion"
+        path.write_bytes(content)
+        with pytest.raises(BundleError, match=message) as raised:
+            read_bundle(path)
+        assert len(str(raised.value).splitlines()) == 1 and str(raised.value).startswith(str(path))
+
+    return read
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../x", "a/../x", "/etc/x", "C:/x", "a\\x", "a//b", "./x", ".", "x ", "a/", "\u202ex", "x" * 201, "a\nb"],
+)
+def test_names_that_lead_elsewhere_are_refused(refused, name):
+    refused(packed([(name, b"x")]), "names of files must be plain, but got")
+
+
+def test_a_name_twice_is_refused(refused):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        refused(packed([("a", b"1"), ("a", b"2")]), "names of files must differ, but 'a' occurs twice")
+    refused(packed([("model.onnx", b"1"), ("Model.onnx", b"2")]), r"must differ, but 'Model\.onnx' occurs twice")
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(refused):
+    refused(
+        packed([("bomb", bytes(10**8))]), "'bomb' must unpack to at most 100 times its size, but says 100000000 bytes"
+    )
+    pieces = packed([(f"b{n}", bytes(9 * 10**5)) for n in range(2500)])  # each below the megabyte that is free
+    refused(pieces, "must unpack to at most 2147483648 bytes")
+
+
+def test_sizes_that_are_lies_are_refused(refused):
+    noise = np.random.default_rng(0).bytes(1000)
+    for said, message in ((10**9, "must unpack to at most 100 times"), (10, "must be readable|must have 10 bytes")):
+        content = packed([("a", noise)])
+        struct.pack_into("<I", content, directory(content, "a") + 24, said)
+        refused(content, message)
+    content = packed([("a", noise), ("b", noise)])
+    struct.pack_into("<I", content, directory(content, "a") + 20, 5 * 10**6)  # so that the ratio is no bomb's
+    refused(content, "files must have packed bytes of their own|must be readable")
+
+
+def test_files_that_share_packed_bytes_are_refused(refused):
+    """As in a bomb of many names for one stretch of zeros."""
+    content = packed([(f"b{n}", np.random.default_rng(n).bytes(1000)) for n in range(20)], zipfile.ZIP_STORED)
+    first = directory(content, "b0")
+    for n in range(1, 20):
+        place = directory(content, f"b{n}")
+        struct.pack_into("<II", content, place + 20, 2000, 2000)
+        struct.pack_into("<I", content, place + 42, struct.unpack_from("<I", content, first + 42)[0])
+    refused(content, "files must have packed bytes of their own")
+
+
+def test_what_is_encrypted_is_refused(refused):
+    content = packed([("manifest.json", b"{}")])
+    struct.pack_into("<H", content, directory(content, "manifest.json") + 8, 1)
+    refused(content, r"'manifest\.json' must be readable, but")
+
+
+def test_many_files_are_refused(refused):
+    refused(packed([(f"f{n}", b"") for n in range(10_001)]), "must hold at most 10000 files, but holds 10001")
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(BundleError, match="a bundle must be a file of at most"):
+            read_bundle(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[]", "manifest.json must be of fusionkit-bundle"),
+        (b"{", "manifest.json must be JSON"),
+        (b"[" * 10**5, "manifest.json must be JSON, but"),
+        (b'{"a": 1, "a": 2}', "manifest.json must be JSON, but a key occurs twice in an object"),
+        (b'{"a": NaN}', "manifest.json must be JSON, but NaN is no number"),
+        (b"1" * 10**4, "manifest.json must be JSON"),
+        (b"\xff\xfe", "manifest.json must be JSON"),
+        (b" " * (2**24 + 1), "manifest.json must have at most 16777216 bytes"),
+    ],
+)
+def test_a_manifest_that_is_no_json_is_refused(refused, content, message):
+    refused(packed([("manifest.json", content)], zipfile.ZIP_STORED), message)
+
+
+def test_files_that_the_manifest_does_not_know_are_refused(refused):
+    files = little.files()
+    described = little.manifest() | {"sha256": {name: hashlib.sha256(one).hexdigest() for name, one in files.items()}}
+    refused(
+        little.pack(described, files | {"more": b""}, hashed=False), "must list every file, but 'more' is not in both"
+    )
+    files.pop("recipe.yaml")
+    refused(little.pack(described, files, hashed=False), r"must list every file, but 'recipe\.yaml' is not in both")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda model: model.opset_import[0].__setattr__("version", 17), "operators of version 18 to 26, but says 17"),
+        (lambda model: model.opset_import[0].__setattr__("domain", "com.microsoft"), "imports 'com.microsoft'"),
+        (lambda model: model.graph.node[0].__setattr__("domain", "evil"), "but one is of 'evil'"),
+        (lambda model: model.graph.node[0].__setattr__("op_type", "Loop"), "not have the operator Loop, which goes on"),
+        (lambda model: model.functions.add(name="f"), "brings functions or training of its own"),
+        (lambda model: model.training_info.add(), "brings functions or training of its own"),
+        (lambda model: model.graph.sparse_initializer.add(), "must have plain tensors"),
+        (lambda model: model.graph.initializer[0].dims.append(-1), "tensors of at most 536870912 numbers, but 'zero' is"),
+        (lambda model: model.graph.initializer[0].dims.append(2**40), "tensors of at most 536870912 numbers"),
+        (lambda model: model.graph.initializer[0].dims.append(2), r"tensor 'zero' of shape \[2\] must hold as much"),
+        (lambda model: model.graph.initializer[0].__setattr__("data_type", 8), "tensors of numbers, but 'zero' is of type 8"),
+        (lambda model: model.__setattr__("ir_version", 99), "must be of ONNX IR 3 to 13, but says 99"),
+        (lambda model: model.ClearField("graph"), "must hold one graph and the version of its operators"),
+        (lambda model: model.graph.node[0].attribute.add(name="a", g=deep(12)), "must have graphs at most 8 deep"),
+    ],
+)  # fmt: skip
+def test_a_graph_that_is_foreign_is_refused(change, message):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_from_string(little.files()["model.onnx"])
+    change(model)
+    with pytest.raises(BundleError, match=rf"^x: model.onnx.* {message}"):
+        Session(
+            Bundle("x", read_manifest(little.manifest()), little.files() | {"model.onnx": model.SerializeToString()})
+        )
+
+
+def deep(levels):
+    """A graph in a graph in a graph."""
+    import onnx
+
+    inner = onnx.GraphProto(name="inner")
+    for _ in range(levels):
+        outer = onnx.GraphProto(name="outer")
+        outer.node.add(op_type="If").attribute.add(name="then_branch", g=inner)
+        inner = outer
+    return inner
+
+
+def test_a_graph_that_blows_up_its_numbers_fails_alone():
+    """In a process of its own with a small arena: the refusal comes before the memory is taken."""
+    code = (
+        "import onnx, fusionkit.runtime.graph as graph\n"
+        "from onnx import TensorProto as T, helper as h\n"
+        "graph.LIMIT_BYTES = 2**28\n"
+        "size = h.make_tensor('n', T.INT64, [1], [10**9])\n"
+        "nodes = [h.make_node('ConstantOfShape', ['n'], ['b']), h.make_node('ReduceSum', ['b'], ['y'], keepdims=0)]\n"
+        "made = h.make_graph(nodes, 'g', [], [h.make_tensor_value_info('y', T.FLOAT, [])], [size])\n"
+        "model = h.make_model(made, opset_imports=[h.make_opsetid('', 20)], ir_version=10)\n"
+        "try:\n    print(graph.open_graph(model.SerializeToString(), 'g').run(None, {}))\n"
+        "except Exception as error:\n    print(' '.join(str(error).split()))\n"
+        "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    refusal, peak = said.splitlines()
+    assert "Available memory of" in refusal and int(peak) < 500_000  # kB
+
+
+def test_a_channel_that_is_nan_is_a_channel_that_is_zero(tiny_run):
+    """Neither was measured, for the graph of a trained model; of other sensors no number may be NaN."""
+    session = Session.load(tiny_run.folder / "model.fusion")
+    eeg = np.random.default_rng(0).normal(0, 1e-5, (2, 19, 128)).astype(np.float32)
+    statistics = {"eeg": (np.zeros((19, 5)), np.ones((19, 5)))}
+    answers = []
+    for spoil in (0.0, np.nan, np.inf):
+        spoiled = eeg.copy()
+        spoiled[0, 4] = spoil
+        answers.append(session.predict({"eeg": spoiled}, statistics=statistics)["target"])
+    np.testing.assert_allclose(answers[1], answers[0], atol=1e-6)
+    np.testing.assert_array_equal(answers[2], answers[1])
+    assert np.isfinite(answers).all() and np.abs(answers[0][0] - answers[0][1]).max() > 1e-4
+    assert session.check() < 1e-4
