@@ -36,6 +36,7 @@ def recalibrate(
     *,
     kinds: Sequence[Kind],
     levels: Sequence[float],
+    temperature: float | None = None,
 ) -> Recalibration:
     """Fit a temperature, and sets to what it leaves.
 
@@ -46,12 +47,14 @@ def recalibrate(
         target: their classes; missing ones (nan) are left out.
         kinds: of sets.
         levels: shares of sets that shall hold the right class.
+        temperature: one that is known already.
 
     Raises:
         ConfigError: as `fusionkit.evaluation.conformal.calibrate`.
         DataError: no record is labelled.
     """
-    temperature = fit_temperature(logarithms(probabilities), target)
+    if temperature is None:
+        temperature = fit_temperature(logarithms(probabilities), target)
     mended = temper(logarithms(probabilities), temperature)
     sets = {(kind, level): calibrate(kind, mended, target, level=level) for kind in kinds for level in levels}
     return Recalibration(temperature, sets)

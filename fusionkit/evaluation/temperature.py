@@ -2,7 +2,7 @@
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize_scalar
 
 from fusionkit.core.errors import ConfigError, DataError, ShapeError
 from fusionkit.core.recording import Array
@@ -57,6 +57,43 @@ def fit_temperature(
     if slope(high) <= 0:
         return LOWEST
     return 1 / float(brentq(slope, low, high, xtol=1e-10))
+
+
+def fit_temperature_near(
+    log_probabilities: Float[np.ndarray, "record class_"],
+    target: Float[np.ndarray, " record"],
+    center: float,
+    *,
+    spread: float = 0.5,
+) -> float:
+    r"""The most likely temperature of a few records, where others of its kind lie around another one.
+
+    .. math:: \min_T \; -\sum_i \log \mathrm{softmax}(z_i / T)_{y_i} + \tfrac{1}{2 s^2} (\log T / T_0)^2
+
+    A log-normal prior, ours: of a handful of records that are all right `fit_temperature` makes 0.05, and of two that
+    are wrong 20. Without labelled records it is the center; with very many it is theirs.
+
+    Args:
+        log_probabilities: or logits.
+        target: class numbers; missing ones (nan) are left out.
+        center: :math:`T_0`, of other people.
+        spread: :math:`s`; two thirds of people lie within a factor of ``exp(spread)`` of the center.
+
+    Raises:
+        DataError: a row is not finite.
+    """
+    rows, right = _floored(log_probabilities), np.asarray(target, dtype=np.float64)
+    known = ~np.isnan(right)
+    rows, chosen = rows[known], right[known].astype(np.int64)
+
+    def loss(logarithm: float) -> float:
+        scaled = rows / np.exp(logarithm)
+        scaled = scaled - scaled.max(1, keepdims=True, initial=-np.inf)
+        answered = scaled[np.arange(len(chosen)), chosen] - np.log(np.exp(scaled).sum(1))
+        return float(-answered.sum() + (logarithm - np.log(center)) ** 2 / (2 * spread**2))
+
+    bounds = np.log(LOWEST), np.log(HIGHEST)
+    return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-9}).x))
 
 
 def temper(log_probabilities: Float[np.ndarray, "*record class_"], temperature: float) -> Array:

@@ -14,12 +14,13 @@ from fusionkit.data.features import CPU
 from fusionkit.data.loading import Loader, LoaderInput
 from fusionkit.data.segments import time_order
 from fusionkit.data.study import StoredSensor, Study
+from fusionkit.evaluation.conformal import Kind
 from fusionkit.evaluation.formula import LEAST
 from fusionkit.evaluation.predict import predict, prediction
-from fusionkit.evaluation.recalibration import Recalibration, can_be_recalibrated, logarithms, recalibrate
-from fusionkit.evaluation.temperature import fit_temperature, temper
+from fusionkit.evaluation.recalibration import can_be_recalibrated, logarithms, recalibrate
+from fusionkit.evaluation.temperature import fit_temperature_near, temper
 from fusionkit.export.bundle import draft_bundle
-from fusionkit.export.calibration import LEVELS, calibrate_tasks, describe_calibration
+from fusionkit.export.calibration import LEVELS, describe_calibration, put_aside
 from fusionkit.export.head_tuning import HeadTuning, tune_heads
 from fusionkit.export.person import take_wearer, worn_inputs
 from fusionkit.export.run import COMPARED, complete, refuse
@@ -35,6 +36,7 @@ from fusionkit.training.trained import Trained, load_trained
 
 JUDGE = 0.3
 """Share of every recording, its end, that decides whether a change is kept."""
+SETS: tuple[Kind, ...] = ("lac",)
 FEWEST = 8
 """Labelled records that an adaptation takes at least."""
 
@@ -132,9 +134,9 @@ def adapt_run(
 ) -> Adapted:
     """Write a bundle that knows a new wearer.
 
-    Alignment and statistics, where the recipe takes them of a person, are those of the calibration. A temperature is
-    fitted to all of it but the end of every recording, and taken if the end is answered better by it; then it is fitted
-    anew to all. With ``heads`` these are tuned likewise, and if they are kept, the temperature is that of the end alone,
+    Alignment and statistics, where the recipe takes them of a person, are those of the calibration. A temperature near
+    the run's is fitted to all of it but the end of every recording, and taken if the end is answered better by it; then
+    it is fitted anew to all, and bars of sets are those of the run's calibration groups at it. With ``heads`` these are tuned likewise, and if they are kept, the temperature is that of the end alone,
     which they have not seen. Nothing is kept that is worse by this measure.
 
     Args:
@@ -176,10 +178,9 @@ def adapt_run(
         tuned = tune_heads(trained.model, tasks, weights, loader, fit, judge, epochs=epochs, lr=lr)
         if tuned.kept:
             draft, _ = draft_bundle(trained, windows, path, opset=opset, tolerance=tolerance)
-    known = _of_the_run(run, number, trained)
-    for name, one in known.items():
-        draft.manifest["tasks"][name].update(describe_calibration(one))
-    temperatures = {}
+    aside, temperatures = _put_aside(run, number, trained), {}
+    for name, answered in aside.items():
+        draft.manifest["tasks"][name].update(describe_calibration(recalibrate(*answered, kinds=SETS, levels=LEVELS)))
     for name, target in targets.items():
         if not can_be_recalibrated(trained.tasks[name]):
             continue
@@ -187,9 +188,15 @@ def adapt_run(
         if any(part.empty for part in parts):
             notes.append(f"{name}: its temperature is as it was, for no record of the end is labelled")
             continue
-        unseen = parts[1:] if tuned is not None and tuned.kept else parts
-        temperatures[name], mended = _retemper(known[name].temperature if name in known else 1.0, unseen)
-        if temperatures[name].kept:
+        changed = tuned is not None and tuned.kept
+        unseen = parts[1:] if changed else parts
+        one = _retemper(draft.manifest["tasks"][name].get("temperature", 1.0), unseen)
+        temperatures[name] = one
+        if one.kept or changed:
+            said, right = (np.concatenate([vars(part)[key] for part in unseen]) for key in ("probabilities", "target"))
+            if name in aside and not changed:  # more records, by the same heads
+                said, right = aside[name]
+            mended = recalibrate(said, right, kinds=SETS, levels=LEVELS, temperature=one.after)
             draft.manifest["tasks"][name].update(describe_calibration(mended))
     draft.files["wearer.npz"] = wearer.to_bytes()
     adapted = Adapted(
@@ -229,19 +236,15 @@ class _Said:
         return float(-np.log(np.maximum(right, LEAST)).mean())
 
 
-def _retemper(before: float, parts: Sequence[_Said]) -> tuple[Retempered, Recalibration]:
+def _retemper(before: float, parts: Sequence[_Said]) -> Retempered:
     """A temperature of the first part, judged by the last (which is the same where there is one), then of all."""
     first, last = parts[0], parts[-1]
-    tried = fit_temperature(logarithms(first.probabilities), first.target)
+    tried = fit_temperature_near(logarithms(first.probabilities), first.target, before)
     losses = last.loss(before), last.loss(tried)
-    mended = recalibrate(
-        np.concatenate([part.probabilities for part in parts]),
-        np.concatenate([part.target for part in parts]),
-        kinds=("lac",),
-        levels=LEVELS,
-    )
     kept = losses[1] < losses[0]
-    return Retempered(before, mended.temperature if kept else before, *losses, kept), mended
+    said, right = (np.concatenate([vars(part)[key] for part in parts]) for key in ("probabilities", "target"))
+    after = fit_temperature_near(logarithms(said), right, before) if kept else before
+    return Retempered(before, after, *losses, kept)
 
 
 def _check(overrides: Sequence[str]) -> None:
@@ -335,9 +338,9 @@ def _answers(trained: Trained, loader: Loader, rows: Array, name: str) -> Array:
     return prediction(trained.tasks[name], predict(trained.model, loader, rows)[name])
 
 
-def _of_the_run(run: Run, fold: int, trained: Trained) -> dict[str, Recalibration]:
-    """What the run's own calibration groups say."""
+def _put_aside(run: Run, fold: int, trained: Trained) -> dict[str, tuple[Array, Array]]:
+    """What the run's own calibration groups were answered, and what was right."""
     with Study.open(run.study) as study:
         records = study.records
     targets = {n: t.encode(records.known(trained.recipe.tasks[n].column), n) for n, t in trained.tasks.items()}
-    return calibrate_tasks(trained.tasks, load_result(run.arm_folder(fold, FUSED)), targets)
+    return put_aside(trained.tasks, load_result(run.arm_folder(fold, FUSED)), targets)

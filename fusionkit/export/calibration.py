@@ -29,15 +29,22 @@ def calibrate_tasks(
     Returns:
         By task; those without a labelled record put aside are left out.
     """
-    made = {}
+    found = put_aside(tasks, result, targets)
+    return {name: recalibrate(*answered, kinds=("lac",), levels=LEVELS) for name, answered in found.items()}
+
+
+def put_aside(
+    tasks: Mapping[str, Task], result: FoldResult, targets: Mapping[str, Array]
+) -> dict[str, tuple[Array, Array]]:
+    """Probabilities and classes of the calibration groups, as `calibrate_tasks` takes them."""
+    found = {}
     for name, task in tasks.items():
         if CALIBRATION not in result.rows or not can_be_recalibrated(task):
             continue
         target = targets[name][result.rows[CALIBRATION]]
         if not np.isnan(target).all():
-            probabilities = prediction(task, result.decisions[CALIBRATION]["all"][name])
-            made[name] = recalibrate(probabilities, target, kinds=("lac",), levels=LEVELS)
-    return made
+            found[name] = prediction(task, result.decisions[CALIBRATION]["all"][name]), target
+    return found
 
 
 def describe_calibration(fitted: Recalibration) -> dict[str, Any]:

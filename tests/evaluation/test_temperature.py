@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from fusionkit.core.errors import ConfigError, DataError, ShapeError
 from fusionkit.evaluation.calibration import reliability_curve
 from fusionkit.evaluation.formula import negative_log_likelihood
-from fusionkit.evaluation.temperature import fit_temperature, temper
+from fusionkit.evaluation.temperature import fit_temperature, fit_temperature_near, temper
 
 
 def sample(temperature, records=4000, classes=3, seed=0):
@@ -100,3 +100,23 @@ def test_what_makes_no_sense_is_refused():
         fit_temperature(logits, target[:3])
     with pytest.raises(ConfigError, match="got 0"):
         temper(logits, 0)
+
+
+def test_a_few_records_move_a_known_temperature_a_little():
+    sure = np.log([[0.9, 0.1]] * 4)
+    right = np.zeros(4)
+    assert fit_temperature(sure, right) == 0.05
+    near = fit_temperature_near(sure, right, 1.5)
+    assert 0.5 < near < 1.5
+    grid = np.exp(np.linspace(-2, 2, 40_001))
+    scaled = sure[:, :, None] / grid
+    loss = -(scaled[:, 0] - np.log(np.exp(scaled).sum(1))).sum(0) + np.log(grid / 1.5) ** 2 / (2 * 0.5**2)
+    assert near == pytest.approx(grid[loss.argmin()], rel=1e-3)
+
+
+def test_without_labels_a_known_temperature_stays_and_many_records_overrule_it():
+    generator = np.random.default_rng(0)
+    rows, right = generator.normal(0, 4, (20_000, 3)), generator.integers(0, 3, 20_000).astype(float)
+    assert fit_temperature_near(rows, np.full(20_000, np.nan), 2.5) == pytest.approx(2.5, rel=1e-4)
+    right[:] = [generator.choice(3, p=p) for p in temper(rows, 3.0)]
+    assert fit_temperature_near(rows, right, 0.5) == pytest.approx(fit_temperature(rows, right), rel=0.02)
