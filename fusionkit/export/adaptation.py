@@ -12,8 +12,7 @@ from fusionkit.core.levels import Batch, Window
 from fusionkit.core.modality import Array
 from fusionkit.data.features import CPU
 from fusionkit.data.loading import Loader, LoaderInput
-from fusionkit.data.segments import time_order
-from fusionkit.data.study import StoredSensor, Study
+from fusionkit.data.study import Study
 from fusionkit.evaluation.conformal import Kind
 from fusionkit.evaluation.formula import LEAST
 from fusionkit.evaluation.predict import predict, prediction
@@ -22,6 +21,7 @@ from fusionkit.evaluation.temperature import fit_temperature_near, temper
 from fusionkit.export.bundle import draft_bundle
 from fusionkit.export.calibration import LEVELS, describe_calibration, put_aside
 from fusionkit.export.head_tuning import HeadTuning, tune_heads
+from fusionkit.export.minutes import divide, seconds_of
 from fusionkit.export.person import take_wearer, worn_inputs
 from fusionkit.export.run import COMPARED, complete, refuse
 from fusionkit.heads.task import Task
@@ -34,11 +34,7 @@ from fusionkit.training.records import build_source
 from fusionkit.training.run import Run
 from fusionkit.training.trained import Trained, load_trained
 
-JUDGE = 0.3
-"""Share of every recording, its end, that decides whether a change is kept."""
 SETS: tuple[Kind, ...] = ("lac",)
-FEWEST = 8
-"""Labelled records that an adaptation takes at least."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +160,7 @@ def adapt_run(
     study = open_study(asked, expected=trained.stored)
     with located(where):
         targets, notes = _targets(asked, study, trained.tasks)
-        fit, judge = _divide(study, targets)
+        fit, judge = divide(study, targets)
     rows = np.sort(np.concatenate([fit, judge]))
     opset, tolerance = trained.recipe.export.opset, trained.recipe.export.tolerance
     windows = _sample(trained, study, rows)
@@ -204,7 +200,7 @@ def adapt_run(
         size=0,
         records=len(rows),
         judged=len(judge),
-        seconds=_seconds(study, rows),
+        seconds=seconds_of(study, rows),
         sha256=study.digest,
         worn=tuple(name for name in trained.modalities if name in {*wearer.matrix, *wearer.running}),
         temperatures=temperatures,
@@ -272,61 +268,6 @@ def _targets(recipe: Recipe, study: Study, tasks: Mapping[str, Task]) -> tuple[d
         got = f"has {seen[0]!r} alone" if seen else "has none"
         raise DataError(f"an adaptation must have labels of two classes or more of a task, but {got}")
     return targets, notes
-
-
-def _divide(study: Study, targets: Mapping[str, Array]) -> tuple[Array, Array]:
-    """Labelled rows that are learned from, and those that judge: the end of each recording, sharing no sample."""
-    people = sorted(set(study.records.subject))
-    if len(people) > 1:
-        raise DataError(f"an adaptation must be to one person, but there are {len(people)}: {', '.join(people[:5])}")
-    rows = np.flatnonzero(np.any([~np.isnan(t.reshape(len(t), -1)).all(1) for t in targets.values()], axis=0))
-    if len(rows) < FEWEST:
-        raise DataError(f"an adaptation must have {FEWEST} labelled records or more, but has {len(rows)}")
-    clock = _clock(study)
-    if clock is None:
-        cut = len(rows) - round(JUDGE * len(rows))
-        return rows[:cut], rows[cut:]
-    order = time_order(clock)
-    order = order[np.isin(order, rows)]
-    whole = np.asarray(clock.recording)[order]
-    if np.bincount(whole).max() < 2:  # a recording a record: one sequence, in the order of the table
-        whole = np.zeros_like(whole)
-    fit: list[int] = []
-    judge: list[int] = []
-    for recording in np.unique(whole):
-        mine = order[whole == recording]
-        cut = len(mine) - max(1, round(JUDGE * len(mine))) if len(mine) > 1 else 1
-        judge += mine[cut:].tolist()
-        fit += [row for row in mine[:cut].tolist() if not _overlap(clock, row, mine[cut:])]
-    if not fit or not judge:
-        raise DataError("records must lie apart in time, so that later ones can judge, but they overlap")
-    return np.sort(np.array(fit)), np.sort(np.array(judge))
-
-
-def _overlap(sensor: StoredSensor, row: int, others: Array) -> bool:
-    same = np.asarray(sensor.recording)[others] == sensor.recording[row]
-    first, stop = sensor.offset[others], sensor.offset[others] + sensor.count[others]
-    return bool((same & (first < sensor.offset[row] + sensor.count[row]) & (stop > sensor.offset[row])).any())
-
-
-def _clock(study: Study) -> StoredSensor | None:
-    """The sensor with time that most records have."""
-    timed = [sensor for sensor in study.sensors.values() if sensor.stored.sample_rate is not None]
-    return max(timed, key=lambda sensor: int(sensor.present.sum()), default=None)
-
-
-def _seconds(study: Study, rows: Array) -> float | None:
-    """How long the records are together; what two share counts once."""
-    clock = _clock(study)
-    if clock is None:
-        return None
-    rows = rows[clock.present[rows]]
-    rows = rows[np.argsort(clock.offset[rows])]
-    samples = end = 0
-    for first, count in zip(clock.offset[rows].tolist(), clock.count[rows].tolist(), strict=True):
-        samples += max(0, first + count - max(first, end))
-        end = max(end, first + count)
-    return samples / float(clock.stored.sample_rate or 1)
 
 
 def _sample(trained: Trained, study: Study, rows: Array) -> Batch:

@@ -16,8 +16,9 @@ from fusionkit.data.records import Records
 from fusionkit.data.saving import NewSensor, save_study
 from fusionkit.data.study import Study
 from fusionkit.evaluation.other_data import ask, open_trained
-from fusionkit.export.adaptation import _divide, _retemper, _Said, _seconds, adapt_run
+from fusionkit.export.adaptation import _retemper, _Said, adapt_run
 from fusionkit.export.head_tuning import tune_heads
+from fusionkit.export.minutes import divide, seconds_of
 from fusionkit.export.run import export_run
 from fusionkit.recipe.load import parse_recipe
 from fusionkit.runtime import Session, read_bundle
@@ -250,10 +251,10 @@ def test_records_that_judge_are_the_end_of_each_recording_and_share_no_sample(tm
     rows = [{"id": str(row), "subject": "x", "state": "ab"[row % 2]} for row in range(18)]
     save_study(tmp_path / "s.h5", Records.of(rows, ["state"]), {"hand": sensor}, settings="")
     with Study.open(tmp_path / "s.h5") as study:
-        fit, judge = _divide(study, {"state": np.arange(18) % 2.0})
+        fit, judge = divide(study, {"state": np.arange(18) % 2.0})
         assert judge.tolist() == [6, 7, 8, 15, 16, 17]
         assert fit.tolist() == [0, 1, 2, 3, 4, 9, 10, 11, 12, 13]  # 5 and 14 reach into the next
-        assert _seconds(study, np.array([0, 1, 9])) == 5.0
+        assert seconds_of(study, np.array([0, 1, 9])) == 5.0
 
 
 @pytest.mark.parametrize(
