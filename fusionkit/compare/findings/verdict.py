@@ -260,6 +260,9 @@ def _notes(scores: Scores, subjects: int, folds: int, seeds: int, left_out: dict
                      "give --seeds 3 or folds")  # fmt: skip
     elif seeds == 1 and folds < subjects:
         found.append("one seed: how much the luck of a training moves a score is known from folds alone")
+    if folds == 1 and seeds == 2 and subjects > 1:
+        found.append("two trainings of each strategy: hardly anything can be shown, for how much luck moves them is known "
+                     "from one difference; give --seeds 3 or folds")  # fmt: skip
     if folds == 1 and subjects > 1:
         found.append("one fold: what other training records would have taught is in no interval")
     if subjects > 1 and folds < subjects:

@@ -156,6 +156,12 @@ def test_one_training_concludes_nothing():
     assert np.isnan(judged.lines[0].low) and any("--seeds 3" in note for note in judged.notes)
 
 
+def test_two_trainings_show_hardly_anything_and_it_says_why():
+    judged = judge(made(two([0.09, 0.1, 0.11, 0.1]) + [[[0.0], [0.01]], [[0.0], [0.0]]], ["a", "b"], fold=[0] * 4))
+    assert judged.pairs[0].comparison.p > 0.02 and any(note.startswith("two trainings") for note in judged.notes)
+    assert not any(note.startswith("two trainings") for note in judge(made(two(0.1), ["a", "b"])).notes)
+
+
 def test_nothing_scored_says_so():
     judged = judge(made(np.full((2, 1, 4), np.nan), ["a", "b"]))
     assert judged.headline == "Nothing was scored." and len(judged.left_out) == 2 and judged.pairs == ()
