@@ -157,7 +157,8 @@ def test_one_training_concludes_nothing():
 
 
 def test_two_trainings_show_hardly_anything_and_it_says_why():
-    judged = judge(made(two([0.09, 0.1, 0.11, 0.1]) + [[[0.0], [0.01]], [[0.0], [0.0]]], ["a", "b"], fold=[0] * 4))
+    luck = np.array([[[0.0], [0.01]], [[0.0], [0.0]]])
+    judged = judge(made(np.add(two([0.09, 0.1, 0.11, 0.1]), luck), ["a", "b"], fold=[0] * 4))
     assert judged.pairs[0].comparison.p > 0.02 and any(note.startswith("two trainings") for note in judged.notes)
     assert not any(note.startswith("two trainings") for note in judge(made(two(0.1), ["a", "b"])).notes)
 
