@@ -10,6 +10,8 @@
 #include <iostream>
 #include <iterator>
 #include <map>
+#include <string>
+#include <vector>
 
 int main(int count, char** words) {
   Ort::Env environment(ORT_LOGGING_LEVEL_ERROR, "decide");
@@ -23,7 +25,10 @@ int main(int count, char** words) {
     windows[name].assign(std::istreambuf_iterator<char>(file), {});
   }
   auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
-  std::vector<std::string> inputs = graph.GetInputNames(), outputs = graph.GetOutputNames();
+  Ort::AllocatorWithDefaultOptions allocator;
+  std::vector<std::string> inputs, outputs;
+  for (size_t i = 0; i < graph.GetInputCount(); ++i) inputs.push_back(graph.GetInputNameAllocated(i, allocator).get());
+  for (size_t i = 0; i < graph.GetOutputCount(); ++i) outputs.push_back(graph.GetOutputNameAllocated(i, allocator).get());
   std::vector<std::vector<char>> bytes(inputs.size());  // what tensors point to
   std::vector<Ort::Value> feed;
   std::string sensor;  // its window comes first, then _present, _length, _shift and _scale as they apply
