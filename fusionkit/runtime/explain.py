@@ -42,7 +42,9 @@ def _lines(manifest: Manifest, files: int, size: int) -> Iterator[str]:
     if manifest.quantised is not None:
         yield f"  weights are quantised: {manifest.quantised.get('kind', '?')}"
     if manifest.step_graph is not None:
-        yield "  step.onnx goes on from one piece of a stream to the next"
+        steps = manifest.step_graph
+        took = "" if steps.step_ms is None else f"; one took {steps.step_ms:.2f} ms"
+        yield f"  step.onnx goes on by steps of {steps.seconds:g} s and remembers {steps.steps}{took}"
     yield f"  made with {', '.join(f'{name} {version}' for name, version in versions.items())}"
 
 

@@ -14,6 +14,7 @@ from fusionkit.core.levels import Batch
 from fusionkit.export import step
 from fusionkit.export.bundle import Draft, _manifest, sensor_inputs
 from fusionkit.runtime import Bundle, BundleError, read_bundle
+from fusionkit.runtime.explain import explain
 from fusionkit.runtime.manifest import read_manifest
 from fusionkit.runtime.step import StepSession
 from tests.export.test_step import OVERLAP, build, make_windows
@@ -227,6 +228,11 @@ def test_a_graph_that_takes_something_else_than_the_manifest_says_is_refused(bun
     wrong = dataclasses.replace(bundle.manifest, step_graph=dataclasses.replace(graph, state=state))
     with pytest.raises(BundleError, match=r"step\.onnx: 'state\.eeg\.run' must be tensor\(float\)"):
         StepSession(Bundle(bundle.path, wrong, bundle.files))
+
+
+def test_what_a_bundle_says_of_itself_tells_of_steps(bundle):
+    said = explain(bundle.manifest, len(bundle.files), 0)
+    assert "step.onnx goes on by steps of 0.25 s and remembers 4; one took 0.00 ms" in said
 
 
 def test_a_step_needs_no_torch(bundle):
