@@ -57,8 +57,9 @@ class Clock:
     the line is corrected by the median :math:`e` of what the timestamps of its :math:`n` samples were off by:
     :math:`T \leftarrow T + a_k e` and :math:`P \leftarrow P + b_{k+8} e / n` after the :math:`k`-th second, with
     :math:`a_k = 2 (2k - 1) / (k (k + 1))` and :math:`b_k = 6 / (k (k + 1))`: those of least squares over all seconds so
-    far, up to 64 (an exponential memory from then on), where the nominal rate counts as eight seconds that agreed. No sample moves the line under a window that was cut before: each
-    second has its own line, and what was pushed in which chunks changes nothing.
+    far, up to 64 (an exponential memory from then on), where the nominal rate counts as eight seconds that agreed. No
+    sample moves the line under a window that was cut before: each second has its own line, and what was pushed in which
+    chunks changes nothing.
 
     A sample is
 
@@ -68,7 +69,8 @@ class Clock:
     - dropped, if it is earlier: a repetition, or a clock that was set back.
 
     A leap forward of more than 10 seconds is believed after three samples in a row that agree about it, and so are the
-    very first timestamps: a leap back among them begins the grid again. A timestamp that is no number is taken for a period more than the one before.
+    very first timestamps: a leap back among them begins the grid again. A timestamp that is no number is taken for a
+    period more than the one before.
 
     Args:
         rate: nominal, hertz.
