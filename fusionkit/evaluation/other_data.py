@@ -16,6 +16,7 @@ from fusionkit.core.modality import Array, Modality
 from fusionkit.core.recording import Stored, restore_stored
 from fusionkit.data.loading import Loader
 from fusionkit.data.study import Study
+from fusionkit.evaluation.bundled import answer, as_prediction
 from fusionkit.evaluation.intervals import Interval, bootstrap_all
 from fusionkit.evaluation.noise import NoiseAtTest
 from fusionkit.evaluation.predict import prediction, unplug
@@ -241,22 +242,7 @@ class _BundlePredictor:
 
     def __call__(self, batch: Batch) -> dict[str, Array]:
         windows = {name: window for name, window in batch.inputs.items() if isinstance(window, Window)}
-        outputs = self.session.predict(
-            {name: window.values.numpy() for name, window in windows.items()},
-            lengths={name: window.length.numpy() for name, window in windows.items()},
-            present={name: window.present.numpy() for name, window in windows.items()},
-            statistics={
-                name: (window.shift.numpy(), window.scale.numpy())
-                for name, window in windows.items()
-                if window.shift is not None and window.scale is not None
-            },
-        )
-        return {name: _as_prediction(self.tasks[name], values.astype(np.float64)) for name, values in outputs.items()}
-
-
-def _as_prediction(task: Task, values: Array) -> Array:
-    """The bundle gives the yes of every label; metrics want (no, yes)."""
-    return np.stack([1 - values, values], -1) if task.kind == "multi_label" else values
+        return {name: as_prediction(self.tasks[name], of) for name, of in answer(self.session, windows).items()}
 
 
 def _open_bundle(bundle: Bundle, overrides: Sequence[str]) -> Asked:

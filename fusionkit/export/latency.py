@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from fusionkit.core.levels import Window
-from fusionkit.export.parity import answer, first
+from fusionkit.evaluation.bundled import answer
+from fusionkit.export.parity import first
 from fusionkit.runtime import Session
 
 REPEATS, WARM = 105, 5

@@ -10,6 +10,7 @@ import torch
 
 from fusionkit.core.levels import Window
 from fusionkit.core.modality import Array
+from fusionkit.evaluation.bundled import answer
 from fusionkit.export.graph import Deployed, ExportError, flatten
 from fusionkit.runtime import BundleError, Session
 
@@ -98,20 +99,6 @@ def subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
     if len(found) > MOST_SUBSETS:
         found = [c for c in found if len(c) in (1, len(names) - 1, len(names))]
     return found
-
-
-def answer(session: Session, windows: Mapping[str, Window]) -> dict[str, Array]:
-    """What a bundle says to a loader's windows."""
-    return session.predict(
-        {name: window.values.numpy() for name, window in windows.items()},
-        lengths={name: window.length.numpy() for name, window in windows.items()},
-        present={name: window.present.numpy() for name, window in windows.items()},
-        statistics={
-            name: (window.shift.numpy(), window.scale.numpy())
-            for name, window in windows.items()
-            if window.shift is not None and window.scale is not None
-        },
-    )
 
 
 def far(got: Array, wanted: Array) -> float:

@@ -12,14 +12,14 @@ from fusionkit.core.levels import Batch, Window
 from fusionkit.core.modality import Array
 from fusionkit.data.loading import Loader
 from fusionkit.data.study import Study
+from fusionkit.evaluation.bundled import answer, as_prediction
 from fusionkit.evaluation.multiplications import count_multiplications
 from fusionkit.export.bundle import Draft, add_reference, draft_bundle
 from fusionkit.export.calibration import calibrate_tasks, describe_calibration
 from fusionkit.export.graph import ExportError
 from fusionkit.export.int8 import Quantised, compare_scores, quantise
 from fusionkit.export.latency import Latency, measure_latency
-from fusionkit.export.parity import Parity, answer, first
-from fusionkit.heads.task import Task
+from fusionkit.export.parity import Parity, first
 from fusionkit.recipe.sections import Recipe
 from fusionkit.recipe.streaming import refuse_bundles
 from fusionkit.runtime import Session
@@ -241,10 +241,5 @@ def ask_session(session: Session, held: Held, rows: Array, size: int = 64) -> di
     for chunk in np.array_split(rows, max(1, -(-len(rows) // size))):
         windows = {name: w for name, w in held.windows(chunk).inputs.items() if isinstance(w, Window)}
         for name, values in answer(session, windows).items():
-            parts[name].append(as_prediction(held.trained.tasks[name], values.astype(np.float64)))
+            parts[name].append(as_prediction(held.trained.tasks[name], values))
     return {name: np.concatenate(part) for name, part in parts.items()}
-
-
-def as_prediction(task: Task, values: Array) -> Array:
-    """The bundle gives the yes of every label; metrics want (no, yes)."""
-    return np.stack([1 - values, values], -1) if task.kind == "multi_label" else values
