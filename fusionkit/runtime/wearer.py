@@ -1,8 +1,6 @@
 """What a bundle must know of the person who wears the sensors: how windows are aligned, what features are normalised by."""
 
 import io
-import math
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +10,7 @@ import numpy as np
 from fusionkit.runtime.alignment import MeanCovariance, align, alignment_matrix, calibrate_alignment
 from fusionkit.runtime.errors import BundleError
 from fusionkit.runtime.features import FeatureGraphs
+from fusionkit.runtime.reference import read_arrays
 from fusionkit.runtime.statistics import RunningStatistics
 
 if TYPE_CHECKING:
@@ -141,7 +140,7 @@ class Wearer:
         for name, one in self.running.items():
             arrays |= {f"{name}.{part}": getattr(one, part) for part in PARTS}
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **arrays)
+        np.savez_compressed(buffer, **arrays)
         return buffer.getvalue()
 
     def save(self, path: str | Path) -> None:
@@ -215,28 +214,11 @@ class Wearer:
 
 
 def _read(content: bytes, known: Mapping[str, tuple[int, ...]], where: str) -> dict[str, Array]:
-    """Arrays of a NumPy archive, each of a known name and shape: sizes are checked before anything is unpacked."""
-    found: dict[str, Array] = {}
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            entries = {entry.filename: entry for entry in archive.infolist()}
-            unknown = sorted(set(entries) - {f"{name}.npy" for name in known})
-            if unknown or len(entries) < len(archive.infolist()):
-                raise BundleError(
-                    f"{where}: a wearer must be of this bundle's sensors, but has {unknown[:1] or 'twins'}"
-                )
-            for name, shape in known.items():
-                entry = entries.get(f"{name}.npy")
-                if entry is None:
-                    continue
-                if entry.file_size > 8 * math.prod(shape) + 4096:
-                    raise BundleError(f"{where}: {name} must have shape {list(shape)}, but has more numbers")
-                with archive.open(entry) as file:
-                    found[name] = np.lib.format.read_array(io.BytesIO(file.read(entry.file_size)), allow_pickle=False)
-    except BundleError:
-        raise
-    except Exception as error:  # noqa: BLE001 - zip, zlib and NumPy have no common root
-        raise BundleError(f"{where}: a wearer must be a NumPy archive, but {str(error).splitlines()[0]}") from None
+    """Arrays of a NumPy archive, each of a known name and shape."""
+    found = read_arrays(content, f"{where}: a wearer")
+    unknown = sorted(found.keys() - known.keys())
+    if unknown:
+        raise BundleError(f"{where}: a wearer must be of this bundle's sensors, but has {unknown[0][:60]!r}")
     for name, values in found.items():
         if values.shape != known[name] or values.dtype.kind != "f" or not np.isfinite(values).all():
             raise BundleError(

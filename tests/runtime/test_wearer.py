@@ -142,14 +142,14 @@ SOME = np.ones((CHANNELS, 1))
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"nothing", "must be a NumPy archive"),
+        (b"nothing", "a wearer must be a zip file"),
         (packed(ecg__matrix=np.eye(3)), "must be of this bundle's sensors"),
         (packed(eeg__matrix=np.eye(4)), r"eeg\.matrix must be finite numbers of shape \[3, 3\]"),
         (packed(eeg__matrix=np.full((3, 3), np.nan)), "must be finite"),
         (packed(eeg__matrix=np.eye(3, dtype=np.int64)), "must be finite numbers"),
         (packed(eeg__count=SOME, eeg__mean=SOME), r"must have eeg\.square beside"),
-        (packed(eeg__matrix=np.array([[None] * 3] * 3)), "must be a NumPy archive"),
-        (packed(eeg__matrix=np.zeros((3000, 3))), "has more numbers"),
+        (packed(eeg__matrix=np.array([[None] * 3] * 3)), "must be an array of numbers"),
+        (packed(eeg__matrix=np.zeros((3000, 3))), r"must be finite numbers of shape \[3, 3\]"),
     ],
 )
 def test_what_is_no_wearer_of_this_bundle_is_refused_in_a_line(content, message):
@@ -162,7 +162,7 @@ def test_twins_in_an_archive_are_refused():
     buffer = io.BytesIO(packed(eeg__matrix=np.eye(3)))
     with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(buffer, "a") as archive:
         archive.writestr("eeg.matrix.npy", b"other")
-    with pytest.raises(BundleError, match="twins"):
+    with pytest.raises(BundleError, match="names of files must differ"):
         Wearer.from_bytes(Told(), buffer.getvalue(), "me.npz")
 
 
