@@ -70,10 +70,10 @@ def _read_array(content: bytes, where: str) -> Array:
         version = np.lib.format.read_magic(file)
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
         shape, fortran, dtype = read(file)
-        if dtype.kind not in "biuf" or dtype.hasobject or fortran or any(size < 0 for size in shape):
+        if dtype.kind not in "biuf" or dtype.hasobject or any(size < 0 for size in shape):
             raise ValueError("it holds something else")
         array = np.frombuffer(content, dtype, offset=file.tell())
-        return array.reshape(shape)
+        return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
     except Exception as error:  # noqa: BLE001 - NumPy raises ValueError, KeyError, SyntaxError, TypeError, ...
         said = " ".join(str(error).split())[:80]
         raise BundleError(f"{where} must be an array of numbers, but {said}") from None

@@ -266,6 +266,8 @@ def references(**changed):
 
 def test_a_bundle_checks_itself(session):
     assert session.check() < 1e-6
+    columns = {"input_eeg": np.asfortranarray(little.arrays()["input_eeg"])}  # kept column by column
+    assert opened(references(**columns)).check() < 1e-6
     twice = {"shift_eeg": np.full((2, 4, 1), 1.0), "scale_eeg": np.full((2, 4, 1), 2.0)}
     with pytest.raises(
         BundleError, match=r"must be answered as where the bundle was made to 0\.0001, but differs by 0"
