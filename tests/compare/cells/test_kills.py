@@ -142,7 +142,9 @@ def once(tmp_path, runs, here, draw, struck):
     code = running.wait(timeout=600)
     said = (tmp_path / "printed.txt").read_text()
     # killed; its scheduler or workers lost, which it says in a line; or a cell that several workers died of reported
-    assert code in (0, -signal.SIGKILL) or (code == 2 and "--on tcp" in said) or (code == 1 and "workers died" in said)
+    assert (
+        code in (0, -signal.SIGKILL) or (code == 2 and "error: --on" in said) or (code == 1 and "workers died" in said)
+    )
     assert "Traceback" not in said, said
     return code
 
