@@ -7,12 +7,14 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from fusionkit.data.loading import Loader, LoaderInput
 from fusionkit.evaluation.other_data import ask, open_trained, score_answers
 from fusionkit.export.bundle import sensor_inputs
+from fusionkit.export.features import compare_features
 from fusionkit.export.graph import Deployed, ExportError, flatten
 from fusionkit.export.parity import compare
 from fusionkit.runtime import Session
@@ -110,6 +112,27 @@ def test_the_bundle_carries_no_signal_of_anybody(tiny_run, parts):
     assert manifest["sensors"]["eeg"]["sample_rate"] == 128
     assert manifest["sensors"]["eeg"]["unit"] == "V"
     assert manifest["tasks"]["target"]["classes"]
+    assert manifest["window"] == {"seconds": 1.0, "step": 1.0}
+    assert manifest["sensors"]["eeg"]["window"] == {"samples": 128, "seconds": 1.0}
+    assert manifest["sensors"]["eeg"]["stream"]["sample_rate"] == 128
+    assert manifest["tasks"]["target"].get("temperature") is None  # no groups were put aside
+    assert manifest["macs"] > 0 and manifest["latency_ms"]["p50"] <= manifest["latency_ms"]["p99"]
+
+
+def test_features_of_the_bundle_are_those_of_torch_or_it_is_refused(parts):
+    trained, batch, session = parts
+    graphs = {"eeg": session.files["features/eeg.onnx"]}
+    alone, several = compare_features(trained, graphs, batch.inputs, 1e-4)
+    assert (alone.batch, several.batch) == (1, 7)
+    assert max(alone.largest, several.largest) < 1e-4
+    louder = batch.inputs["eeg"]._replace(values=3 * batch.inputs["eeg"].values)
+    doubled = onnx.load_from_string(graphs["eeg"])
+    for node in doubled.graph.node:
+        node.output[:] = ["made" if name == "features" else name for name in node.output]
+        node.input[:] = ["made" if name == "features" else name for name in node.input]
+    doubled.graph.node.append(onnx.helper.make_node("Add", ["made", "made"], ["features"]))
+    with pytest.raises(ExportError, match=r"features of eeg must be as torch's to 0\.0001, but differ by"):
+        compare_features(trained, {"eeg": doubled.SerializeToString()}, {"eeg": louder}, 1e-4)
 
 
 def test_the_runtime_imports_no_torch(tiny_run):
