@@ -149,13 +149,14 @@ def open_fold(run: Run, fold: int | None) -> Held:
 
     Raises:
         ExportError: the recipe forbids bundles.
-        DataError: the run is not finished.
+        DataError: the run is not finished, or its data have changed since.
     """
     number = fold if fold is not None else (run.folds() or [0])[0]
     trained = load_trained(run, number)
     recipe = trained.recipe
     refuse(recipe)
     study = open_study(recipe)
+    run.check_unchanged(study, "an export")
     material = Material(recipe, study, torch.device("cpu"))
     inputs = {name: material.windows(name, trained.modalities[name]) for name in recipe.graph.modalities}
     loader = Loader(study, inputs, {}, torch.device("cpu"), False)

@@ -91,6 +91,15 @@ class Run:
         """The study that the run was made from."""
         return Path(self.facts["study"]["path"])
 
+    def check_unchanged(self, study: Study, what: str) -> None:
+        """Refuse other data than the run began with: their rows are not those that a fold was divided into.
+
+        Raises:
+            DataError: they are others; ``what`` says who needs them.
+        """
+        if (self.folder / "run.json").exists() and self.facts["study"]["digest"] != study.digest:
+            raise DataError(f"{what} needs the data that began the run, but those of {self.folder} have changed since")
+
     def arm_folder(self, fold: int, arm: str) -> Path:
         """Where an arm's checkpoints and predictions of a fold are."""
         return self.folder / f"fold-{fold}" / arm
@@ -186,7 +195,7 @@ def _carry_out(
             wait()  # the leader makes study, features and split; the others find them
         study = open_study(recipe, listener.prepare)
         if resume:
-            _check_unchanged(run, study)
+            run.check_unchanged(study, "--resume")
         split = _kept(run, add_unlabelled(recipe, split, study.records), study)
         with located("data.split"):
             notes = check_straddling(split, study, recipe.data.allow_leakage, smoothed_together(recipe, study))
@@ -280,12 +289,6 @@ def _resume(recipe: Recipe) -> Run:
     if runs[-1].read_text() != dump_recipe(recipe):
         raise ConfigError(f"--resume needs the recipe that began the run, but {runs[-1]} differs from it")
     return Run(runs[-1].parent)
-
-
-def _check_unchanged(run: Run, study: Study) -> None:
-    """A run is resumed on the data that it began with, or its folds could not be pooled."""
-    if (run.folder / "run.json").exists() and run.facts["study"]["digest"] != study.digest:
-        raise DataError(f"--resume needs the data that began the run, but those of {run.folder} have changed since")
 
 
 def _kept(run: Run, split: Split, study: Study) -> Split:

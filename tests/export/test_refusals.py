@@ -8,8 +8,11 @@ from onnx import TensorProto, helper
 from fusionkit.cli.frame import main
 from fusionkit.export.bundle import Draft
 from fusionkit.export.graph import ExportError, check_operators, to_onnx
+from fusionkit.export.run import open_fold
+from fusionkit.recipe.load import parse_recipe
 from fusionkit.recipe.write import dump_recipe
 from fusionkit.runtime import BundleError
+from fusionkit.training.run import train
 
 
 def model(domain=""):
@@ -82,3 +85,30 @@ def test_a_manifest_that_breaks_its_own_rules_is_not_written(tmp_path):
 def test_an_opset_that_no_runtime_has_is_refused(tmp_path, capsys):
     assert main(["export", str(tmp_path), "--opset", "99"]) == 2
     assert "less than or equal to 24" in capsys.readouterr().err
+
+
+TABLE = """
+name: table
+data: {kind: manifest, path: PATH, split: {kind: holdout, by: subject, validation: 0.25, test: 0.25}}
+modalities:
+  note: {kind: text, vocab_size: 300, width: 8, encoder: {kind: mlp}}
+fusion: {kind: concat, dim: 8}
+tasks:
+  mood: {kind: classification}
+train: {epochs: 1, batch: 8, single_sensors: false, device: cpu}
+"""
+
+
+def test_data_that_changed_since_are_refused_for_their_rows_are_others(tmp_path, capsys):
+    table = tmp_path / "table.csv"
+    rows = [f"{s}{k},{s},{('calm', 'tense')[k % 2]} {k},{('good', 'bad')[k % 2]}" for s in "abcd" for k in range(6)]
+    table.write_text("\n".join(["id,subject,note,mood", *rows]))
+    recipe = parse_recipe(TABLE.replace("PATH", str(table)), "table.yaml", [f"run.dir={tmp_path / 'runs'}"])
+    run = train(recipe)
+    open_fold(run, 0)  # as long as they are the same
+    table.write_text("\n".join(["id,subject,note,mood", *reversed(rows)]))
+    path = tmp_path / "m.fusion"
+    assert main(["export", str(run.folder), "-o", str(path)]) == 2
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert said.startswith("error: an export needs the data that began the run, but those of")
+    assert not path.exists()
