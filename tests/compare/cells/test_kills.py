@@ -16,10 +16,7 @@ import pytest
 
 from fusionkit.compare.cells import cell
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(cell.__file__).parents[3]
-KILLS = 20
 WORDS = ["data.subjects=4", "data.records=6", "data.seconds=1.0", "modalities=eeg,text", "train.device=cpu",
          "modalities.eeg.encoder.kind=mlp", "train.epochs=20", "train.patience=0", "train.checkpoint_seconds=0.1",
          "data.split={kind: k_fold, by: subject, folds: 2, validation: 0.5}",
@@ -96,8 +93,9 @@ class Cluster:
         self.log.close()
 
 
+@pytest.mark.parametrize("kills", [pytest.param(3, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.study)])
 @pytest.mark.parametrize("machines", [Local, Cluster])
-def test_twenty_kills_at_random_moments_lose_nothing(machines, tmp_path):
+def test_kills_at_random_moments_lose_nothing(machines, kills, tmp_path):
     if machines is Cluster:
         pytest.importorskip("distributed")
     whole = tmp_path / "whole"
@@ -105,23 +103,23 @@ def test_twenty_kills_at_random_moments_lose_nothing(machines, tmp_path):
     draw, struck, ends = random.Random(0), Counter(), Counter()
     here = machines(tmp_path)
     try:
-        for number in range(KILLS):
+        for number in range(kills):
             runs = tmp_path / f"killed-{number}"
-            while (code := once(tmp_path, runs, here, draw, struck)) != 0:
+            while (code := once(tmp_path, runs, here, draw, struck, kills)) != 0:
                 ends[code] += 1
             same_as(whole, runs)
-            if sum(struck.values()) >= KILLS:
+            if sum(struck.values()) >= kills:
                 break
         print(f"\nkilled {dict(struck)} in {number + 1} comparisons; ended with {dict(ends)}")
     finally:
         here.stop()
-    assert sum(struck.values()) == KILLS
+    assert sum(struck.values()) == kills
 
 
-def once(tmp_path, runs, here, draw, struck):
+def once(tmp_path, runs, here, draw, struck, kills):
     """One attempt to end a comparison, with kills while any are left; its exit code."""
     running = compare(tmp_path, runs, *here.options)
-    while sum(struck.values()) < KILLS:
+    while sum(struck.values()) < kills:
         early, delay, began = draw.random() < 0.2, draw.uniform(0.1, 2.5), time.time()
         while running.poll() is None and not early and not under_way(runs, began):
             time.sleep(0.02)

@@ -132,6 +132,6 @@ def test_random_chunkings_answer_as_evaluate_does(live):
     check(live, 24, 0)
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_thousand_random_chunkings_answer_as_evaluate_does(live):
     check(live, 1000, 1)
