@@ -23,6 +23,7 @@ from fusionkit.export.parity import Parity, compare
 from fusionkit.recipe.build import needs_features
 from fusionkit.recipe.write import dump_recipe
 from fusionkit.runtime import Bundle, BundleError, Session
+from fusionkit.runtime.archive import unpack
 from fusionkit.runtime.filters import Chain
 from fusionkit.runtime.manifest import FORMAT, VERSION, read_manifest
 from fusionkit.training.checkpoint import write_atomically
@@ -50,7 +51,11 @@ class Draft:
         return Session(Bundle(self.path, read_manifest(self.manifest), self.files))
 
     def write(self) -> None:
-        """Put it under its name, whole or not at all."""
+        """Put it under its name, whole or not at all.
+
+        Raises:
+            BundleError: it breaks a rule of its own reader.
+        """
         hashes = {name: hashlib.sha256(content).hexdigest() for name, content in self.files.items()}
         manifest = {**self.manifest, "sha256": hashes}
         read_manifest(manifest)
@@ -59,6 +64,7 @@ class Draft:
         with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
             for name in sorted(files):
                 archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), files[name], zipfile.ZIP_DEFLATED)
+        unpack(content, str(self.path), content.tell())
         write_atomically(self.path, content.getvalue())
 
 

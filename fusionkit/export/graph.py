@@ -16,6 +16,8 @@ from fusionkit.fusion.model import FusionModel
 from fusionkit.heads.task import Task
 
 BATCH = torch.export.Dim("batch")
+SCOPES = "pkg.torch.onnx.name_scopes"
+"""Where torch notes which module a node comes from."""
 
 
 class ExportError(FusionkitError, RuntimeError):
@@ -152,15 +154,35 @@ def to_onnx(
                 optimize=True,
             )
     except Exception as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        cause = error.__cause__ or error  # the exporter's own message speaks of its steps
+        reason = next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
         raise ExportError(f"the model must export to ONNX, but {reason[:300]}") from error
     finally:
         logger.setLevel(level)
     assert program is not None
     model = program.model_proto
     check_operators(model)
-    del model.graph.value_info[:]  # shapes of the example, in the way of later tools
+    strip(model.graph)
     return bytes(model.SerializeToString())
+
+
+def strip(graph: onnx.GraphProto) -> None:
+    """Take off what nobody runs: shapes of the example, and paths of the machine where the model was traced.
+
+    Of every node only the module that it comes from (`SCOPES`) is kept.
+    """
+    del graph.value_info[:]
+    for part in (graph, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+    for node in graph.node:
+        kept = [entry for entry in node.metadata_props if entry.key == SCOPES]
+        del node.metadata_props[:]
+        node.metadata_props.extend(kept)
+        node.doc_string = ""
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                if inner.node:
+                    strip(inner)
 
 
 def check_operators(model: onnx.ModelProto) -> None:

@@ -16,7 +16,7 @@ from fusionkit.core.modality import Array
 from fusionkit.evaluation.intervals import Interval
 from fusionkit.evaluation.metrics import metrics_of
 from fusionkit.evaluation.statistics.resampled import resample_metric
-from fusionkit.export.graph import ExportError, check_operators
+from fusionkit.export.graph import SCOPES, ExportError, check_operators
 from fusionkit.export.latency import Latency
 from fusionkit.heads.task import Task
 
@@ -162,7 +162,7 @@ def compare_scores(
 
 def _of_front_end(node: onnx.NodeProto) -> bool:
     """Whether a node computes features: torch notes the module that it comes from."""
-    scopes = [entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes"]
+    scopes = [entry.value for entry in node.metadata_props if entry.key == SCOPES]
     return any(FRONT_ENDS in scope for scope in scopes) or any(FRONT_ENDS in name for name in node.input)
 
 

@@ -8,6 +8,11 @@ from fusionkit.data.smoothing import NoSmoothing
 from fusionkit.recipe.problem import Key, dotted
 from fusionkit.recipe.sections import ModalityEntry, Recipe
 
+INPUT_ENDINGS = ("", "_present", "_length", "_shift", "_scale")
+"""Of what a graph takes of a sensor, behind the sensor's name."""
+OWN_OUTPUTS = ("features", "mask", "vector", "real")
+"""What the graphs of single sensors give."""
+
 
 def refuse_streams(recipe: Recipe) -> Iterator[tuple[Key, str]]:
     """Every key of a recipe that a stream cannot follow, and why; for ``export.streaming``."""
@@ -36,6 +41,20 @@ def refuse_bundles(recipe: Recipe) -> str | None:
         smooth = _smooth(entry)
         if smooth is not None:
             return f"{dotted(('modalities', name, *smooth[0]))}: {smooth[1]}"
+    return _taken_name(recipe)
+
+
+def _taken_name(recipe: Recipe) -> str | None:
+    """A name that a bundle would need twice: of its files, whatever the case, or of what its graphs take and give."""
+    taken = set(OWN_OUTPUTS)
+    for section, entries in (("modalities", recipe.modalities), ("tasks", recipe.tasks)):
+        for name in entries:
+            needed = {f"{name}{ending}".lower() for ending in (INPUT_ENDINGS if section == "modalities" else ("",))}
+            if needed & taken:
+                return (
+                    f"{section}.{name}: must have another name in a bundle, which needs {min(needed & taken)!r} twice"
+                )
+            taken |= needed
     return None
 
 

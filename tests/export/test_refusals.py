@@ -8,11 +8,12 @@ from onnx import TensorProto, helper
 from fusionkit.cli.frame import main
 from fusionkit.export.bundle import Draft
 from fusionkit.export.graph import ExportError, check_operators, to_onnx
-from fusionkit.export.run import open_fold
+from fusionkit.export.run import open_fold, refuse
 from fusionkit.recipe.load import parse_recipe
 from fusionkit.recipe.write import dump_recipe
-from fusionkit.runtime import BundleError
+from fusionkit.runtime import BundleError, read_bundle
 from fusionkit.training.run import train
+from tests.runtime import little
 
 
 def model(domain=""):
@@ -112,3 +113,39 @@ def test_data_that_changed_since_are_refused_for_their_rows_are_others(tmp_path,
     (said,) = capsys.readouterr().err.strip().splitlines()
     assert said.startswith("error: an export needs the data that began the run, but those of")
     assert not path.exists()
+
+
+def test_what_its_own_reader_refuses_is_not_written(tmp_path):
+    draft = Draft(tmp_path / "m.fusion", little.manifest(), {"features/eeg.onnx": b"a", "features/EEG.onnx": b"b"})
+    with pytest.raises(BundleError, match=r"names of files must differ, but 'features/eeg\.onnx' occurs twice"):
+        draft.write()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("tasks={eeg: {kind: classification, column: target}}", "tasks.eeg: must have another name"),
+        ("tasks={Eeg_Length: {kind: classification, column: target}}", "which needs 'eeg_length' twice"),
+        ("modalities={EEG: {kind: eeg, column: eeg}, eeg: {kind: eeg}}", "modalities.eeg: must have another name"),
+        ("modalities={eeg: {kind: eeg}, eeg_present: {kind: text, column: text}}", "needs 'eeg_present' twice"),
+        ("modalities={mask: {kind: eeg, column: eeg}}", "modalities.mask: must have another name"),
+    ],
+)
+def test_names_that_a_bundle_needs_twice_are_refused_before_the_exporter_fails(override, said, tiny):
+    with pytest.raises(ExportError, match="no bundle can be made of this run") as found:
+        refuse(tiny(override))
+    assert said in str(found.value)
+
+
+def test_a_refusal_says_what_the_exporter_said():
+    with pytest.raises(ExportError) as found:
+        to_onnx(Branching(), [torch.ones(2, 3)], inputs=["x"], outputs=["y"], shapes={"values": {}}, opset=20)
+    assert "step 1/3" not in str(found.value) and "\x1b" not in str(found.value)
+
+
+def test_a_graph_names_no_file_of_the_machine_where_it_was_made(tiny_run):
+    files = read_bundle(tiny_run.folder / "model.fusion").files
+    for name in ("model.onnx", "features/eeg.onnx"):
+        assert b"fusionkit/" not in files[name] and b'.py"' not in files[name]
+    assert b"front_ends.eeg" in files["model.onnx"]  # by which eight bits know what to leave
