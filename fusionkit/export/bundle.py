@@ -130,8 +130,9 @@ def add_reference(draft: Draft, windows: Mapping[str, Any]) -> None:
     for name, window in windows.items():
         values = window.values[:2].numpy()
         if values.dtype.kind == "f":
-            spread = float(np.std(values)) or 1.0
-            values = generator.normal(float(np.mean(values)), spread, values.shape).astype(values.dtype)
+            real = values[np.isfinite(values)].astype(np.float64)  # a channel that was not measured is NaN
+            mean, spread = (float(real.mean()), float(real.std())) if len(real) else (0.0, 0.0)
+            values = generator.normal(mean, spread or 1.0, values.shape).astype(values.dtype)
             limits = session.sensors[name].limits
             values = values if limits is None else values.clip(*limits)
         else:

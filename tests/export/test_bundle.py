@@ -1,5 +1,6 @@
 """A bundle answers as torch does, or is not written."""
 
+import io
 import json
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import torch
 
 from fusionkit.data.loading import Loader, LoaderInput
 from fusionkit.evaluation.other_data import ask, open_trained, score_answers
-from fusionkit.export.bundle import sensor_inputs
+from fusionkit.export.bundle import Draft, add_reference, sensor_inputs
 from fusionkit.export.features import compare_features
 from fusionkit.export.graph import Deployed, ExportError, flatten
 from fusionkit.export.parity import compare
@@ -117,6 +118,22 @@ def test_the_bundle_carries_no_signal_of_anybody(tiny_run, parts):
     assert manifest["sensors"]["eeg"]["stream"]["sample_rate"] == 128
     assert manifest["tasks"]["target"].get("temperature") is None  # no groups were put aside
     assert manifest["macs"] > 0 and manifest["latency_ms"]["p50"] <= manifest["latency_ms"]["p99"]
+
+
+def test_references_are_numbers_though_a_channel_was_not_measured(tiny_run, parts):
+    _, batch, session = parts
+    window = batch.inputs["eeg"]
+    values = window.values.clone()
+    values[0, 1] = torch.nan
+    with zipfile.ZipFile(tiny_run.folder / "model.fusion") as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+    draft = Draft(Path("m.fusion"), manifest, {n: c for n, c in session.files.items() if n != "reference.npz"})
+    add_reference(draft, {**batch.inputs, "eeg": window._replace(values=values)})
+    reference = np.load(io.BytesIO(draft.files["reference.npz"]), allow_pickle=False)
+    made = reference["input_eeg"]
+    assert np.isfinite(made).all()
+    assert made.std() == pytest.approx(np.nanstd(values[:2].numpy()), rel=0.1)
+    assert draft.session().check() < 1e-6
 
 
 def test_features_of_the_bundle_are_those_of_torch_or_it_is_refused(parts):
