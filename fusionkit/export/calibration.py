@@ -17,7 +17,10 @@ LEVELS = (0.8, 0.9, 0.95)
 
 
 def calibrate_tasks(
-    tasks: Mapping[str, Task], result: FoldResult, targets: Mapping[str, Array]
+    tasks: Mapping[str, Task],
+    result: FoldResult,
+    targets: Mapping[str, Array],
+    answers: Mapping[str, Array] | None = None,
 ) -> dict[str, Recalibration]:
     """Temperature and sets of every task of classes, from the groups that the fold put aside (``data.split.calibration``).
 
@@ -25,16 +28,20 @@ def calibrate_tasks(
         tasks: of the run, fitted.
         result: of the fold.
         targets: of all records.
+        answers: predictions of those groups' records, where another graph than the fold's model will be asked.
 
     Returns:
         By task; those without a labelled record put aside are left out.
     """
-    found = put_aside(tasks, result, targets)
+    found = put_aside(tasks, result, targets, answers)
     return {name: recalibrate(*answered, kinds=("lac",), levels=LEVELS) for name, answered in found.items()}
 
 
 def put_aside(
-    tasks: Mapping[str, Task], result: FoldResult, targets: Mapping[str, Array]
+    tasks: Mapping[str, Task],
+    result: FoldResult,
+    targets: Mapping[str, Array],
+    answers: Mapping[str, Array] | None = None,
 ) -> dict[str, tuple[Array, Array]]:
     """Probabilities and classes of the calibration groups, as `calibrate_tasks` takes them."""
     found = {}
@@ -43,7 +50,8 @@ def put_aside(
             continue
         target = targets[name][result.rows[CALIBRATION]]
         if not np.isnan(target).all():
-            found[name] = prediction(task, result.decisions[CALIBRATION]["all"][name]), target
+            said = prediction(task, result.decisions[CALIBRATION]["all"][name]) if answers is None else answers[name]
+            found[name] = said, target
     return found
 
 

@@ -11,6 +11,7 @@ import torch
 from fusionkit.core.levels import Batch, Window
 from fusionkit.core.modality import Array
 from fusionkit.data.loading import Loader
+from fusionkit.data.split_options import CALIBRATION
 from fusionkit.data.study import Study
 from fusionkit.evaluation.bundled import answer, as_prediction
 from fusionkit.evaluation.multiplications import count_multiplications
@@ -184,11 +185,15 @@ def finish(
     draft, parity = draft_bundle(
         trained, batch, path, opset=export.opset if opset is None else opset, tolerance=export.tolerance
     )
-    fitted = calibrate_tasks(trained.tasks, held.result, held.targets)
-    for task, one in fitted.items():
-        draft.manifest["tasks"][task] |= describe_calibration(one)
     windows = {name: w for name, w in batch.inputs.items() if isinstance(w, Window)}
     quantised = _quantise(held, draft, windows) if int8 else None
+    aside = (
+        held.result.rows.get(CALIBRATION) if int8 else None
+    )  # bars must be of the answers that are compared with them
+    answers = None if aside is None else ask_session(draft.session(), held, aside)
+    fitted = calibrate_tasks(trained.tasks, held.result, held.targets, answers)
+    for task, one in fitted.items():
+        draft.manifest["tasks"][task] |= describe_calibration(one)
     if extend is not None:
         extend(draft, trained, windows)
     macs, latency = complete(draft, trained, windows)

@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
+from fusionkit.evaluation.recalibration import recalibrate
 from fusionkit.export.calibration import LEVELS, calibrate_tasks, describe_calibration
+from fusionkit.export.run import ask_session, export_run, open_fold
 from fusionkit.heads.classification import Classification
 from fusionkit.heads.regression import Regression
+from fusionkit.runtime import Session
 from fusionkit.training.fold import FoldResult
+from fusionkit.training.run import train
 
 
 @pytest.fixture
@@ -71,3 +75,26 @@ def test_without_groups_or_labels_there_is_none(answered):
     assert calibrate_tasks(tasks, result, {**targets, "state": np.full(100, np.nan)}) == {}
     del result.rows["calibration"]
     assert calibrate_tasks(tasks, result, targets) == {}
+
+
+def test_another_graph_is_calibrated_by_its_own_answers(answered):
+    tasks, result, targets = answered
+    decisions = result.decisions["calibration"]["all"]["state"]
+    sharper = np.exp(2 * decisions) / np.exp(2 * decisions).sum(1, keepdims=True)
+    own, other = (calibrate_tasks(tasks, result, targets, a)["state"] for a in (None, {"state": sharper}))
+    assert other.temperature == pytest.approx(2 * own.temperature, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_eight_bits_are_calibrated_by_what_they_answer(tiny, tmp_path):
+    run = train(tiny("modalities=text", "data.split.calibration=0.34", "data.split.validation=0.34"), fold=0)
+    made = export_run(run, tmp_path / "m.fusion", int8=True)
+    held, session = open_fold(run, 0), Session.load(made.path)
+    rows = held.result.rows["calibration"]
+    again = recalibrate(
+        ask_session(session, held, rows)["target"], held.targets["target"][rows], kinds=("lac",), levels=LEVELS
+    )
+    assert session.tasks["target"].temperature == pytest.approx(again.temperature, rel=1e-6)
+    assert session.tasks["target"].conformal == describe_calibration(again)["conformal"]
+    plain = calibrate_tasks(held.trained.tasks, held.result, held.targets)["target"]
+    assert describe_calibration(plain)["conformal"] != session.tasks["target"].conformal
