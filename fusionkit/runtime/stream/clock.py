@@ -29,6 +29,12 @@ LARGEST_GAP = 10.0
 """Seconds of a leap that one sample alone is believed."""
 BELIEVED = 3
 """Samples in a row that make a larger leap believed."""
+LATEST = 1e11
+"""Seconds from 0 that a timestamp may be: 3000 years, less than a clock of milliseconds has counted since 1974."""
+PACED_SECONDS = 4.0
+"""Of samples, after which it is known whether they come at the nominal rate."""
+PACE = 0.015
+"""By how much of it they may come at another one: more than any clock drifts, less than 250 Hz are from 256."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,8 @@ class Clock:
     very first timestamps: a leap back among them begins the grid again. A timestamp that is no number is taken for a
     period more than the one before.
 
+    Whether samples come at the nominal rate at all is told by the first four seconds of them (`Pace`).
+
     Args:
         rate: nominal, hertz.
 
@@ -105,6 +113,7 @@ class Clock:
         self._dropping = False
         self._leap = (0.0, 0)
         self._last: float | None = None
+        self._pace = Pace(rate)
 
     @property
     def begun(self) -> bool:
@@ -149,10 +158,12 @@ class Clock:
             start: of a chunk without timestamps that is the first of all.
 
         Raises:
-            BundleError: there are others than samples, or the very first is no number.
+            BundleError: there are others than samples, the very first is no number, one is beyond `LATEST`, or they
+                tell another rate.
         """
         if timestamps is None:
             if self.begun:
+                self._pace.check(count, np.empty(0))
                 return self._counted(count)
             timestamps = start
         given = np.asarray(timestamps)
@@ -160,6 +171,9 @@ class Clock:
             raise BundleError(
                 f"timestamps must be one for each of {count} samples, or the first one's, but got {given.dtype} {list(given.shape)}"
             )
+        if (np.abs(given[np.isfinite(given)]) > LATEST).any():
+            raise BundleError(f"timestamps must be seconds, at most {LATEST:g} from 0, but got {given.flat[0]:g}")
+        self._pace.check(count, given)
         if given.ndim == 0:
             if not np.isfinite(given):
                 return self._counted(count) if self.begun else self._fill(np.full(count, np.nan))
@@ -273,6 +287,56 @@ class Clock:
         base = np.where(last >= 0, stamps[last], before)
         filled: Array = base + (number - last) * self.nominal
         return filled
+
+
+class Pace:
+    """Whether samples come at the rate that they should, by the timestamps of the first `PACED_SECONDS` of them.
+
+    Stretches of a second are compared with what they should last. They tell another rate where nine in ten are off by
+    more than 1 % to the same side, the median by more than `PACE`, and they agree: gaps, repetitions, and jitter do not.
+
+    Args:
+        rate: nominal, hertz.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._seen = 0
+        self._numbers: list[Array] | None = []
+        self._stamps: list[Array] = []
+        self._wrong = 0.0
+
+    def check(self, count: int, given: Array) -> None:
+        """See the timestamps of the next samples, one each, the first one's, or none.
+
+        Raises:
+            BundleError: they tell another rate.
+        """
+        if self._wrong:
+            raise BundleError(f"samples must come at {self._rate:g} Hz, but their timestamps say {self._wrong:.4g} Hz")
+        if self._numbers is None:
+            return
+        most = 2 * max(8, round(PACED_SECONDS * self._rate))
+        stamps = given.reshape(-1)[: min(count, most)]
+        known = np.isfinite(stamps)
+        self._numbers.append(self._seen + np.flatnonzero(known))
+        self._stamps.append(stamps[known].astype(np.float64))
+        self._seen += count
+        if self._seen >= most // 2:
+            self._judge(np.concatenate(self._numbers), np.concatenate(self._stamps))
+            self._numbers, self._stamps = None, []
+            if self._wrong:
+                self.check(count, given)
+
+    def _judge(self, numbers: Array, stamps: Array) -> None:
+        ahead = len(stamps) // 4
+        if ahead < 2:
+            return
+        lasted = self._rate * (stamps[ahead:] - stamps[:-ahead]) / (numbers[ahead:] - numbers[:-ahead]) - 1
+        low, middle, high = (float(one) for one in np.quantile(lasted, (0.1, 0.5, 0.9)))
+        aside = min(abs(low), abs(high)) > 0.01 and low * high > 0
+        if aside and abs(middle) > PACE and high - low < abs(middle) / 2 and middle > -1:
+            self._wrong = self._rate / (1 + middle)
 
 
 def _spread(off: Array, period: float) -> float:

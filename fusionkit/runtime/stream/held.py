@@ -1,6 +1,7 @@
 """One sensor without time: the newest value of an image, a sentence or a vector, as long as it counts."""
 
 from bisect import bisect_left
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -72,9 +73,12 @@ class Held:
             return None
         return self._values[place]
 
-    def counts(self, time: float) -> bool:
-        """Whether there is a value that counts at a time, or from some later time on."""
-        return bool(self._times) and self._times[-1] >= time - self.hold - SLACK
+    def resumes(self, time: float) -> float:
+        """From when on, at or after a time, there is a value that counts: infinity, where there is none."""
+        if self.at(time) is not None:
+            return time
+        place = bisect_left(self._times, time - SLACK)
+        return self._times[place] if place < len(self._times) else inf
 
     def keep(self, time: float) -> None:
         """What is older than the newest value before a time is not asked for any more."""

@@ -263,7 +263,8 @@ class Stream:
     def _nothing(self, time: float, ready: set[str]) -> int:
         """How many decisions from one about a time on lie in long gaps of all sensors, so that hours pass in no time."""
         resumed = min(self.tracks[name].resumes(time - self._spans[name]) for name in ready)
-        if resumed < time or any(held.counts(time) for held in self._held.values()):
+        resumed = min(resumed, *(held.resumes(time) for held in self._held.values()), inf)
+        if resumed <= time:
             return 0
         return max(1, ceil((resumed - time) / self.step))
 

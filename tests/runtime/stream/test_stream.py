@@ -379,3 +379,53 @@ def test_answers_are_smoothed_and_labels_debounced(echo, made):
     assert [float(d.raw["state"][1]) for d in decisions] == [0.1, 0.3, 0.9, 0.9, 0.9]
     assert [d.label["state"] for d in decisions] == ["calm", "calm", "calm", "tense", "tense"]
     assert [d.confidence["state"] for d in decisions] == pytest.approx([0.9, 0.8, 0.4, 0.9, 0.9])
+
+
+@pytest.mark.parametrize("rate", [100, 196, 205, 250, 256])
+@pytest.mark.parametrize("each", [True, False])
+@pytest.mark.parametrize("jitter", [0.0, 0.001])
+def test_another_rate_is_noticed_within_seconds(echo, made, rate, each, jitter):
+    stream, generator = Stream(echo(eeg=made(200.0, 200))), np.random.default_rng(rate)
+    with pytest.raises(BundleError, match=r"^eeg: samples must come at 200 Hz, but their timestamps say (\d|\.)+ Hz$"):
+        for k in range(100):
+            stamps = (20 * k + np.arange(20)) / rate + generator.normal(0, jitter, 20)
+            stream.push("eeg", np.zeros((20, 2)), stamps if each else stamps[0])
+    assert 3 <= stream.tracks["eeg"].taken / 200 <= 4.2
+    with pytest.raises(BundleError, match="samples must come at 200 Hz"):  # and it stays refused
+        stream.push("eeg", np.zeros((20, 2)), 100.0)
+
+
+@pytest.mark.parametrize("each", [True, False, None])
+def test_gaps_repetitions_jitter_and_bursts_are_no_other_rate(echo, made, each):
+    for seed in range(40):
+        stream, generator = Stream(echo(eeg=made(200.0, 200))), np.random.default_rng(seed)
+        at = 0.0
+        for _ in range(100):
+            at += 0.1 * (generator.random() < 0.1)  # one packet in ten is lost
+            stamps = at + np.arange(20) / 200 + generator.normal(0, 0.02 * (seed % 3))
+            each_ = generator.integers(2) if each is None else each
+            stream.push("eeg", np.zeros((20, 2)), stamps if each_ else stamps[0])
+            at += 0.1 * (generator.random() > 0.05)  # some come twice
+
+
+@pytest.mark.parametrize("at", [1.7e12, 1e200, 1e308])
+def test_a_time_of_no_clock_is_refused_before_it_is_taken(echo, made, at):
+    stream = Stream(echo(eeg=made(100.0, 100)))
+    stream.push("eeg", np.zeros((50, 2)), 0.0)
+    with pytest.raises(BundleError, match="^eeg: timestamps must be seconds, at most 1e.11 from 0, but got 1"):
+        stream.push("eeg", np.zeros((50, 2)), at + np.arange(50) / 100)
+    assert len(stream.push("eeg", np.zeros((100, 2)), 0.5)) == 1
+
+
+def test_a_sentence_of_tomorrow_does_not_make_a_gap_of_a_day_slow(echo, made):
+    words = made(None, 4, 0, layout="token")
+    stream = Stream(echo(eeg=made(100.0, 100), words=words))
+    stream.push("eeg", np.zeros((200, 2)), 0.0)
+    day = 1e9
+    stream.push("words", "good morning", day + 2.5)
+    found = []
+    for k in range(5):
+        found += stream.push("eeg", np.zeros((100, 2)), day + k + np.arange(100) / 100)
+    assert [d.time - day for d in found] == [1, 2, 3, 4, 5]
+    assert [d.present["words"] for d in found] == [False, False, True, False, False]
+    assert stream.health.empty == day - 2
