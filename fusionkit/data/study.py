@@ -141,6 +141,19 @@ class Study:
             raise UnknownNameError(f"sensor in {self.path}", name, self.sensors)
         return self.sensors[name]
 
+    def signals(self) -> dict[str, str]:
+        """Digest of each sensor's recordings that records lie in, whatever these are called and in whatever order.
+
+        Those of a second source's records are left out, so that the first is known with it and without.
+        """
+        first = len(self.records) - self.records.unlabelled
+        found = {}
+        for name, sensor in self.sensors.items():
+            used = np.unique(sensor.recording[:first])
+            digests = sorted({sensor.recording_digest[index] for index in used[used >= 0].tolist()})
+            found[name] = hashlib.sha256("\n".join(digests).encode()).hexdigest()
+        return found
+
     def verify(self) -> None:
         """Read every sample once and compare it with its digest.
 

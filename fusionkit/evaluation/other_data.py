@@ -1,7 +1,7 @@
 """Ask a run or a bundle about data it has not seen: the same sensors, another table."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
@@ -47,8 +47,10 @@ class Asked:
 
     Attributes:
         session: of a bundle, which takes the statistics of wearers, too; None where torch answers.
-        held_out: where the data are those it was made from, ids of the records that it never saw, which alone may be
-            scored (a bundle does not say which those are: none); None for other data.
+        trained_on: digest of the signals that it was made from, by sensor; none where nobody knows.
+        held_out: of those data, ids of the records that it never saw, which alone may be scored (a bundle does not say
+            which those are: none).
+        own: whether the recipe names those data; where `trained_on` is known, it tells them under every name.
     """
 
     recipe: Recipe
@@ -57,17 +59,24 @@ class Asked:
     stored: dict[str, Stored]
     predictor: Predictor
     session: Session | None = None
-    held_out: frozenset[str] | None = None
+    trained_on: Mapping[str, str] = field(default_factory=dict)
+    held_out: frozenset[str] = frozenset()
+    own: bool = False
 
 
 @dataclass(frozen=True)
 class Answered:
-    """Predictions of every record by task, the records they are about, and which of them may be scored."""
+    """Predictions of every record by task, the records they are about, and which of them may be scored.
+
+    Attributes:
+        own: whether the data are those that the model was made from.
+    """
 
     study: Study
     predictions: dict[str, Array]
     scored: Array
     notes: list[str]
+    own: bool = False
 
 
 def open_trained(
@@ -98,9 +107,10 @@ def open_trained(
             device = recipe.train.device if any(text.startswith("train.device=") for text in overrides) else "cpu"
         there = pick_device(device)
         trained = load_trained(run, number, device=there)
-        held_out = _held_out(run, number) if _same_data(recipe, run.recipe) else None
         answer = _TorchPredictor(trained.model, trained.tasks, there)
-        return Asked(recipe, trained.modalities, trained.tasks, trained.stored, answer, None, held_out)
+        own = _same_data(recipe, run.recipe)
+        signals, held_out = _seen(run, number) if own or run.study.exists() else ({}, frozenset[str]())
+        return Asked(recipe, trained.modalities, trained.tasks, trained.stored, answer, None, signals, held_out, own)
     if not where.exists():
         raise DataError(f"{where}: a trained model must be a run folder or a bundle, but there is none")
     if fold is not None:
@@ -159,9 +169,11 @@ def ask(
     adapted = None if asked.session is None else asked.session.manifest.adapted
     if labels and adapted is not None and adapted.get("sha256") == study.digest:
         raise ConfigError("a bundle was adapted to these very records: give others to score it on, data.path=...")
-    if asked.held_out is not None:
+    signals = study.signals()
+    own = asked.own or all(asked.trained_on.get(name) == signals[name] for name in here)
+    if own:
         scored = scored & np.array([name in asked.held_out for name in study.records.id], dtype=bool)
-    return Answered(study, {task: np.concatenate(parts) for task, parts in answers.items()}, scored, taken.notes)
+    return Answered(study, {task: np.concatenate(parts) for task, parts in answers.items()}, scored, taken.notes, own)
 
 
 def score_answers(asked: Asked, answered: Answered, *, seed: int = 0) -> dict[str, dict[str, Interval]]:
@@ -171,7 +183,7 @@ def score_answers(asked: Asked, answered: Answered, *, seed: int = 0) -> dict[st
         ConfigError: there are none, since the data are those that a bundle was made from.
         DataError: a label is none of the classes.
     """
-    if asked.held_out is not None and not answered.scored.any():
+    if answered.own and not answered.scored.any():
         raise ConfigError("a bundle was trained on part of its own data: give others to score it on, data.path=...")
     records = answered.study.records
     groups = records.group("subject")
@@ -216,11 +228,11 @@ def _same_data(recipe: Recipe, trained: Recipe) -> bool:
     return (recipe.data.kind, recipe.data.options) == (trained.data.kind, trained.data.options)
 
 
-def _held_out(run: Run, fold: int) -> frozenset[str]:
-    """Ids of the records that test a fold of a run."""
+def _seen(run: Run, fold: int) -> tuple[dict[str, str], frozenset[str]]:
+    """Digest of the signals of a run, and ids of the records that test a fold."""
     with Study.open(run.study) as study:
-        names = study.records.id
-    return frozenset(names[row] for row in load_result(run.arm_folder(fold, FUSED)).rows["test"].tolist())
+        names, signals = study.records.id, study.signals()
+    return signals, frozenset(names[row] for row in load_result(run.arm_folder(fold, FUSED)).rows["test"].tolist())
 
 
 @dataclass(frozen=True)
@@ -257,8 +269,11 @@ def _open_bundle(bundle: Bundle, overrides: Sequence[str]) -> Asked:
 
 def _restore_bundle(bundle: Bundle, overrides: Sequence[str]) -> Asked:
     text = bundle.files["recipe.yaml"].decode()
-    recipe = parse_recipe(text, str(bundle.path), overrides)
-    own = _same_data(recipe, parse_recipe(text, str(bundle.path)))
+    recipe = parse_recipe(
+        text, str(bundle.path), ["run.dir=runs", "data.cache=null", *overrides]
+    )  # no folder of theirs
+    signals = bundle.manifest.trained_on
+    own = not signals and _same_data(recipe, parse_recipe(text, str(bundle.path)))
     modalities, tasks = build_modalities(recipe), build_tasks(recipe)
     for name, modality in modalities.items():
         prefix = f"files/{name}/"
@@ -268,8 +283,9 @@ def _restore_bundle(bundle: Bundle, overrides: Sequence[str]) -> Asked:
     for name, task in tasks.items():
         task.restore(bundle.manifest.tasks[name].state)
     stored = {name: restore_stored(asdict(sensor.stored)) for name, sensor in bundle.manifest.sensors.items()}
-    session, held_out = Session(bundle), frozenset[str]() if own else None
-    return Asked(recipe, modalities, tasks, stored, _BundlePredictor(session, tasks), session, held_out)
+    session = Session(bundle)
+    predictor = _BundlePredictor(session, tasks)
+    return Asked(recipe, modalities, tasks, stored, predictor, session, signals, own=own)
 
 
 def _batches(loader: Loader, count: int, size: int = 64) -> Iterator[Batch]:

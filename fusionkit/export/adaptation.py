@@ -158,6 +158,12 @@ def adapt_run(
     columns, where = build_source(asked).columns(), build_source(asked).title
     asked = replace(asked, tasks={name: entry for name, entry in asked.tasks.items() if entry.column in columns})
     study = open_study(asked, expected=trained.stored)
+    with Study.open(run.study) as own:
+        signals, aside = own.signals(), _put_aside(run, number, trained, own)
+    if study.signals() == signals:
+        raise ConfigError(
+            "an adaptation must be to other data than the run's, but these are the signals it was made from"
+        )
     with located(where):
         targets, notes = _targets(asked, study, trained.tasks)
         fit, judge = divide(study, targets)
@@ -174,7 +180,7 @@ def adapt_run(
         tuned = tune_heads(trained.model, tasks, weights, loader, fit, judge, epochs=epochs, lr=lr)
         if tuned.kept:
             draft, _ = draft_bundle(trained, windows, path, opset=opset, tolerance=tolerance)
-    aside, temperatures = _put_aside(run, number, trained), {}
+    draft.manifest["trained_on"], temperatures = signals, {}
     for name, answered in aside.items():
         draft.manifest["tasks"][name].update(describe_calibration(recalibrate(*answered, kinds=SETS, levels=LEVELS)))
     for name, target in targets.items():
@@ -279,9 +285,7 @@ def _answers(trained: Trained, loader: Loader, rows: Array, name: str) -> Array:
     return prediction(trained.tasks[name], predict(trained.model, loader, rows)[name])
 
 
-def _put_aside(run: Run, fold: int, trained: Trained) -> dict[str, tuple[Array, Array]]:
+def _put_aside(run: Run, fold: int, trained: Trained, study: Study) -> dict[str, tuple[Array, Array]]:
     """What the run's own calibration groups were answered, and what was right."""
-    with Study.open(run.study) as study:
-        records = study.records
-    targets = {n: t.encode(records.known(trained.recipe.tasks[n].column), n) for n, t in trained.tasks.items()}
+    targets = {n: t.encode(study.records.known(trained.recipe.tasks[n].column), n) for n, t in trained.tasks.items()}
     return put_aside(trained.tasks, load_result(run.arm_folder(fold, FUSED)), targets)

@@ -6,9 +6,9 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from fusionkit.export.features import compare_features, feature_graphs
 from fusionkit.export.graph import Deployed, ExportError, SensorInput, export_onnx, flatten, input_names
 from fusionkit.export.parity import Parity, compare
 from fusionkit.recipe.build import needs_features
+from fusionkit.recipe.sections import Choice, Recipe, RunSection
 from fusionkit.recipe.write import dump_recipe
 from fusionkit.runtime import Bundle, BundleError, Session
 from fusionkit.runtime.archive import unpack
@@ -29,6 +30,7 @@ from fusionkit.runtime.manifest import FORMAT, VERSION, read_manifest
 from fusionkit.training.checkpoint import write_atomically
 from fusionkit.training.trained import Trained
 
+Source = TypeVar("Source", bound=Choice)
 LAYOUTS = {1: "time", 2: "channel, time", 3: "3, height, width"}
 
 
@@ -109,7 +111,7 @@ def draft_bundle(trained: Trained, windows: Batch, path: Path, *, opset: int, to
         sensors = {name: _fixed(sensor, inputs[name]) for name, sensor in sensors.items()}
         deployed = Deployed(trained.model, sensors, trained.tasks).eval()
         graph = export_onnx(deployed, [tensor[:2].clone() for tensor in flatten(inputs, sensors)], opset)
-    files = {"model.onnx": graph, "recipe.yaml": dump_recipe(trained.recipe).encode()}
+    files = {"model.onnx": graph, "recipe.yaml": dump_recipe(portable(trained.recipe)).encode()}
     files |= {f"features/{name}.onnx": content for name, content in features.items()}
     for name, modality in trained.modalities.items():
         files.update({f"files/{name}/{file}": content for file, content in modality.files().items()})
@@ -121,6 +123,21 @@ def draft_bundle(trained: Trained, windows: Batch, path: Path, *, opset: int, to
     parity = compare(deployed, session, inputs, tolerance)
     parity = Parity((*parity.rows, *compare_features(trained, features, inputs, tolerance)))
     return draft, parity
+
+
+def portable(recipe: Recipe) -> Recipe:
+    """A recipe without the folders of the machine where it was trained: of paths the last name alone."""
+    data = _last_name(recipe.data).model_copy(update={"cache": None})
+    if data.unlabelled is not None:
+        data = data.model_copy(update={"unlabelled": _last_name(data.unlabelled)})
+    start = recipe.init.from_
+    init = recipe.init.model_copy(update={"from_": start and Path(start).name})
+    return replace(recipe, data=data, init=init, run=RunSection.model_validate({}))
+
+
+def _last_name(source: Source) -> Source:
+    path = source.options.get("path")
+    return source if path is None else source.model_copy(update={"path": Path(path).name})
 
 
 def add_reference(draft: Draft, windows: Mapping[str, Any]) -> None:

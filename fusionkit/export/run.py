@@ -192,6 +192,7 @@ def finish(
     )  # bars must be of the answers that are compared with them
     answers = None if aside is None else ask_session(draft.session(), held, aside)
     fitted = calibrate_tasks(trained.tasks, held.result, held.targets, answers)
+    draft.manifest["trained_on"] = held.study.signals()
     for task, one in fitted.items():
         draft.manifest["tasks"][task] |= describe_calibration(one)
     if extend is not None:

@@ -409,6 +409,7 @@ class Manifest:
         parameters: trained numbers of the model.
         latency_ms: as measured where the bundle was made.
         adapted: what it was fitted to a wearer with, whose ``wearer.npz`` it then has; None where to nobody.
+        trained_on: digest of the signals that it was made from, by sensor, lest they be scored as if they were new.
     """
 
     format: Annotated[str, _one_of(FORMAT)]
@@ -427,6 +428,7 @@ class Manifest:
     parameters: Annotated[int | None, _maybe(_whole(0))] = None
     latency_ms: Annotated[Latency | None, _maybe(_of(Latency))] = None
     adapted: Annotated[Mapping[str, Any] | None, _maybe(_object)] = None
+    trained_on: Annotated[Mapping[str, str], _by(_name, _hash)] = field(default_factory=dict)
 
 
 def read_manifest(described: Any) -> Manifest:

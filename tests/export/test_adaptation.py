@@ -4,6 +4,7 @@ import csv
 import json
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -283,6 +284,15 @@ def test_adapt_needs_other_data(run, capsys):
     assert "give data.path=" in capsys.readouterr().err
     assert main(["adapt", str(run.folder), "train.epochs=3"]) == 2
     assert "only data.* and run.* may be changed" in capsys.readouterr().err
+
+
+def test_adapt_knows_the_data_of_the_run_under_another_name(folder, run, tmp_path, capsys):
+    copy = folder / "copy.csv"
+    copy.write_text(Path(run.recipe.data.options["path"]).read_text())
+    output = tmp_path / "m.fusion"
+    assert main(["adapt", str(run.folder), f"data.path={copy}", f"data.cache={tmp_path}", "-o", str(output)]) == 2
+    assert "but these are the signals it was made from" in capsys.readouterr().err
+    assert not output.exists()
 
 
 @pytest.mark.slow

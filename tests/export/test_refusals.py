@@ -6,6 +6,7 @@ import torch
 from onnx import TensorProto, helper
 
 from fusionkit.cli.frame import main
+from fusionkit.evaluation.other_data import ask, open_trained
 from fusionkit.export.bundle import Draft
 from fusionkit.export.graph import ExportError, check_operators, to_onnx
 from fusionkit.export.run import open_fold, refuse
@@ -149,3 +150,31 @@ def test_a_graph_names_no_file_of_the_machine_where_it_was_made(tiny_run):
     for name in ("model.onnx", "features/eeg.onnx"):
         assert b"fusionkit/" not in files[name] and b'.py"' not in files[name]
     assert b"front_ends.eeg" in files["model.onnx"]  # by which eight bits know what to leave
+
+
+def test_what_it_was_made_from_is_known_under_every_name(tmp_path, capsys, monkeypatch):
+    rows = [f"{s}{k},{s},{('calm', 'tense')[k % 2]} {k},{('good', 'bad')[k % 2]}" for s in "abcd" for k in range(6)]
+    table, other, more = (tmp_path / name for name in ("home/table.csv", "home/copy.csv", "home/more.csv"))
+    table.parent.mkdir()
+    for path, content in (
+        (table, rows),
+        (other, [*reversed(rows)]),
+        (more, [row.replace("calm", "still") for row in rows]),
+    ):
+        path.write_text("\n".join(["id,subject,note,mood", *content]))
+    recipe = parse_recipe(TABLE.replace("PATH", str(table)), "table.yaml", [f"run.dir={tmp_path / 'home' / 'runs'}"])
+    run = train(recipe)
+    made = tmp_path / "m.fusion"
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(run.folder), "-o", str(made)]) == 0
+    files = read_bundle(made).files
+    assert str(tmp_path).encode() not in b"".join(files.values())
+    assert b"path: table.csv" in files["recipe.yaml"]
+    for path in (table, other):
+        assert main(["evaluate", str(made), f"data.path={path}"]) == 2
+        assert "trained on part of its own data" in capsys.readouterr().err
+    assert main(["evaluate", str(made), f"data.path={more}", "--json"]) == 0
+    assert "mood" in capsys.readouterr().out
+    tested = ask(open_trained(run.folder, [f"data.path={other}"])).scored
+    assert tested.sum() == 6  # those of the test subject alone
+    assert ask(open_trained(run.folder, [f"data.path={more}"])).scored.all()
