@@ -287,7 +287,7 @@ def test_adapt_needs_other_data(run, capsys):
 
 
 def test_adapt_knows_the_data_of_the_run_under_another_name(folder, run, tmp_path, capsys):
-    copy = folder / "copy.csv"
+    copy = folder / "own" / "copy.csv"
     copy.write_text(Path(run.recipe.data.options["path"]).read_text())
     output = tmp_path / "m.fusion"
     assert main(["adapt", str(run.folder), f"data.path={copy}", f"data.cache={tmp_path}", "-o", str(output)]) == 2
