@@ -104,6 +104,7 @@ def stream(
     decider = Stream(
         session,
         step,
+        without=tuple(without or ()),
         late=late,
         smoothing=_smoothing(smooth),
         debounce=_debounce(debounce),
@@ -177,15 +178,19 @@ def _show(
 
 def _keep(heard: Any, decider: "Stream", path: Path) -> Any:
     """Save what was taken of the wearer as soon as it is whole; at the end, as far as it goes."""
-    lacking, kept = set(decider.wearer.lacks), False
+
+    def lacks() -> set[str]:
+        return {name for name in decider.wearer.lacks if name in decider.tracks}
+
+    lacking, kept = lacks(), False
     try:
         for one in heard:
-            if not kept and not decider.wearer.lacks:
+            if not kept and not lacks():
                 kept = True
                 _save(decider, path)
             yield one
     finally:
-        if not kept and set(decider.wearer.lacks) != lacking:
+        if not kept and lacks() != lacking:
             _save(decider, path)
 
 

@@ -36,14 +36,21 @@ def calibrate(name: str, task: Task, answers: Array) -> Array:
     Raises:
         BundleError: the manifest has no temperature of a task of classes.
     """
-    if task.outcome == "value" or task.kind == "multi_label":
-        return answers
-    if task.temperature is None:
+    check_calibrated(name, task)
+    return answers if task.temperature is None else temper(answers, task.temperature)
+
+
+def check_calibrated(name: str, task: Task) -> None:
+    """Whether a task's answers can be calibrated, or stay as they are.
+
+    Raises:
+        BundleError: the manifest has no temperature of a task of classes.
+    """
+    if task.outcome != "value" and task.kind != "multi_label" and task.temperature is None:
         raise BundleError(
             f"{name}: calibrated answers need a temperature, but the run put no calibration groups aside "
             f"(data.split.calibration)"
         )
-    return temper(answers, task.temperature)
 
 
 def conformal_sets(name: str, task: Task, probabilities: Array, coverage: float) -> Array:

@@ -54,6 +54,9 @@ class Counts:
         sensors = {}
         for name in self._windows:
             counts = {"late": self._late[name], "windows": self._windows[name], "absent": self._absent[name]}
+            if name not in held and name not in tracks:  # left out
+                sensors[name] = SensorHealth(0, 0, 0, 0, 0, 0, 0.0, 0.0, False, **counts, behind=inf)
+                continue
             if name in held:
                 one = held[name]
                 sensors[name] = SensorHealth(one.taken, 0, 0, one.dropped, 0, 0, 0.0, 0.0, True, **counts, behind=0.0)

@@ -2,12 +2,13 @@
 
 import threading
 import time as clocks
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import ceil, inf
 from typing import Any
 
 import numpy as np
 
+from fusionkit.runtime.calibrated import check_calibrated
 from fusionkit.runtime.errors import BundleError
 from fusionkit.runtime.session import Session
 from fusionkit.runtime.stream.calibration import Calibration, as_window
@@ -69,6 +70,7 @@ class Stream:
         calibrated: answer at the temperature of the manifest.
         smoothing: averages answers over decisions.
         debounce: keeps labels from flickering.
+        without: sensors that never come: decisions are made without them, and they need not be such as can stream.
         max_queue: decisions that may be due at once; the oldest of more are skipped and counted, so that a slow
             machine keeps up with live sensors. None never skips.
 
@@ -79,7 +81,8 @@ class Stream:
         wearer: alignment and statistics, to be saved for the next time.
 
     Raises:
-        BundleError: no sensor has time, or one looked ahead when it was trained, which no stream can do.
+        BundleError: no sensor has time, one looked ahead when it was trained, which no stream can do, its chain does not
+            make of its stream what its windows are, or ``calibrated`` finds no temperature.
 
     Example:
         >>> stream = Stream(Session.load("model.fusion"))  # doctest: +SKIP
@@ -98,13 +101,20 @@ class Stream:
         debounce: Debounce | None = None,
         wearer: Wearer | None = None,
         calibrated: bool = False,
+        without: Collection[str] = (),
         max_queue: int | None = None,
     ) -> None:
         self.session = session
         self.wearer = wearer or session.wearer() or Wearer(session)
         self.tracks: dict[str, Track] = {}
         self._calibrations: dict[str, Calibration] = {}
-        for name, sensor in session.sensors.items():
+        for name in without:
+            self._known(name)
+        if calibrated:
+            for name, task in session.tasks.items():
+                check_calibrated(name, task)
+        sensors = {name: sensor for name, sensor in session.sensors.items() if name not in without}
+        for name, sensor in sensors.items():
             if sensor.sample_rate is not None:
                 samples = sensor.longest if sensor.window is None else sensor.window.samples
                 bank = sensor.align is not None and any(step["step"] == "bank" for step in sensor.chain or ())
@@ -112,7 +122,8 @@ class Stream:
                 self.tracks[name] = Track(name, sensor, session.chain(name), samples, plain)
                 self._calibrations[name] = Calibration(name, sensor, self.tracks[name], self.wearer)
         if not self.tracks:
-            raise BundleError("a stream needs a sensor with time, but this bundle has none: use Session.predict")
+            what = f"none is left without {sorted(without)}" if without else "this bundle has none: use Session.predict"
+            raise BundleError(f"a stream needs a sensor with time, but {what}")
         rates = {name: float(session.sensors[name].sample_rate or 0) for name in self.tracks}
         self._spans = {name: track.samples / rates[name] for name, track in self.tracks.items()}
         told = session.manifest.window
@@ -126,7 +137,7 @@ class Stream:
         self._late = inf if late is None else late
         self._held = {
             name: Held(name, sensor, self.window if hold is None else hold)
-            for name, sensor in session.sensors.items()
+            for name, sensor in sensors.items()
             if sensor.sample_rate is None
         }
         for name in self._held:
@@ -188,7 +199,7 @@ class Stream:
             self._known(sensor)
             if sensor in self.tracks:
                 self.tracks[sensor].living = False
-            else:
+            elif sensor in self._held:
                 self._held[sensor].clear()
 
     @property
@@ -201,9 +212,14 @@ class Stream:
         if sensor not in self.session.sensors:
             raise BundleError(f"no sensor named {sensor!r}; known: {sorted(self.session.sensors)}")
 
+    def _comes(self, sensor: str) -> None:
+        self._known(sensor)
+        if sensor not in self.tracks and sensor not in self._held:
+            raise BundleError(f"{sensor}: a sensor must not be left out (without) to be pushed, but it is")
+
     def _check(self, name: str, values: Any, timestamps: Any) -> tuple[str, Any, Any]:
         """Refuse what cannot be taken, before anything is."""
-        self._known(name)
+        self._comes(name)
         if name in self.tracks:
             track = self.tracks[name]
             array = track.check(values)

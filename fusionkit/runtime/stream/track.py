@@ -1,7 +1,7 @@
 """One sensor with time: its samples put on their grid, filtered, and cut into windows."""
 
 from collections import deque
-from math import floor, inf
+from math import floor, inf, isclose
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,8 @@ class Track:
         self._chain = chain
         self._item = chain.push(np.zeros((0, self.channels))).shape[1:]
         chain.reset()
+        self._unit = sensor.unit
+        _check_chain(name, sensor, self._item, self.rate)
         self._fed = 0
         self._arrivals: deque[tuple[int, float]] = deque()
         self._rings: deque[Ring] = deque()
@@ -78,7 +80,7 @@ class Track:
         """A chunk as numbers ``(samples, channels)``; whole numbers of a sound are scaled to [-1, 1).
 
         Raises:
-            BundleError: it has other channels, or no numbers.
+            BundleError: it has other channels, no numbers, or whole ones of what has a unit, such as volts.
         """
         array = np.asarray(values)
         if array.ndim == 1 and self.channels == 1:
@@ -86,6 +88,11 @@ class Track:
         if array.ndim != 2 or array.shape[1] != self.channels or array.dtype.kind not in "iuf":
             raise BundleError(
                 f"{self.name}: a chunk must be numbers (samples, {self.channels}), but got {array.dtype} {list(array.shape)}"
+            )
+        if array.dtype.kind == "u" if self._sound else array.dtype.kind in "iu" and self._unit:
+            rule = "signed or floating-point" if self._sound else f"floating-point numbers in {self._unit}"
+            raise BundleError(
+                f"{self.name}: a chunk must be {rule}, but got {array.dtype}: scale what a converter counts"
             )
         if self._sound and array.dtype.kind == "i":
             array = array / -float(np.iinfo(array.dtype).min)
@@ -185,3 +192,17 @@ class Track:
         self._stretch, self._real, self.origin = place, first, first
         if self._plain is not None:
             self._plain_ring = Ring(self._item[:1], first, 3 * self.samples)
+
+
+def _check_chain(name: str, sensor: Sensor, item: tuple[int, ...], rate: float) -> None:
+    """Whether a chain makes of the stream that the manifest asks for the windows that it gives the graph.
+
+    Raises:
+        BundleError: it takes another rate, or gives other channels or bands.
+    """
+    told = None if sensor.stream is None else sensor.stream.sample_rate
+    if told is not None and not isclose(told, rate, rel_tol=1e-6):
+        raise BundleError(f"{name}: the chain must take the stream's {told:g} Hz, but takes {rate:g} Hz")
+    wanted = (1,) if sensor.layout == "time" else sensor.shape[:-1]
+    if item != wanted:
+        raise BundleError(f"{name}: the chain must give samples of {list(wanted)}, but gives {list(item)}")

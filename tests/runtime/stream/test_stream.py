@@ -1,6 +1,7 @@
 """What decisions see, against windows cut by plain loops over samples with timestamps."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -261,7 +262,7 @@ def test_sensors_are_pushed_by_threads(echo, made):
         decisions, at = [], 0
         while at < 1000:
             count = min(int(generator.integers(1, 20)), 1000 - at)
-            decisions += stream.push(name, np.full((count, 2), at), (at + np.arange(count)) / 100)
+            decisions += stream.push(name, np.full((count, 2), float(at)), (at + np.arange(count)) / 100)
             at += count
         return decisions
 
@@ -412,7 +413,7 @@ def test_gaps_repetitions_jitter_and_bursts_are_no_other_rate(echo, made, each):
 def test_a_time_of_no_clock_is_refused_before_it_is_taken(echo, made, at):
     stream = Stream(echo(eeg=made(100.0, 100)))
     stream.push("eeg", np.zeros((50, 2)), 0.0)
-    with pytest.raises(BundleError, match="^eeg: timestamps must be seconds, at most 1e.11 from 0, but got 1"):
+    with pytest.raises(BundleError, match=r"^eeg: timestamps must be seconds, at most 1e.11 from 0, but got 1"):
         stream.push("eeg", np.zeros((50, 2)), at + np.arange(50) / 100)
     assert len(stream.push("eeg", np.zeros((100, 2)), 0.5)) == 1
 
@@ -429,3 +430,46 @@ def test_a_sentence_of_tomorrow_does_not_make_a_gap_of_a_day_slow(echo, made):
     assert [d.time - day for d in found] == [1, 2, 3, 4, 5]
     assert [d.present["words"] for d in found] == [False, False, True, False, False]
     assert stream.health.empty == day - 2
+
+
+def test_a_sensor_that_is_left_out_need_not_stream(echo, made):
+    eeg, looked_ahead = made(100.0, 100), replace(made(50.0, 50), chain=None, stream=None)
+    session = echo(eeg=eeg, gaze=looked_ahead, words=made(None, 4, 0, layout="token"))
+    session.chain = lambda name, bank=True: Chain([]) if name == "eeg" else pytest.fail("a chain that is not there")
+    stream = Stream(session, without=["gaze", "words"])
+    (decision,) = stream.push("eeg", np.ones((100, 2)))
+    assert dict(decision.present) == {"eeg": True, "gaze": False, "words": False}
+    assert stream.health.sensors["gaze"].absent == 1 and not stream.health.sensors["gaze"].living
+    stream.absent("gaze")
+    for name, value in (("gaze", np.ones((1, 2))), ("words", "hello")):
+        with pytest.raises(BundleError, match=rf"^{name}: a sensor must not be left out \(without\) to be pushed"):
+            stream.push(name, value)
+    with pytest.raises(BundleError, match="no sensor named 'nose'"):
+        Stream(session, without=["nose"])
+    with pytest.raises(
+        BundleError, match=r"a stream needs a sensor with time, but none is left without \['eeg', 'gaze'\]"
+    ):
+        Stream(session, without=["eeg", "gaze"])
+
+
+def test_calibrated_answers_without_a_temperature_are_refused_at_once(echo, made):
+    with pytest.raises(BundleError, match=r"^state: calibrated answers need a temperature"):
+        Stream(echo(eeg=made(100.0, 100)), calibrated=True)
+
+
+def test_a_chain_that_does_not_make_the_windows_is_refused_at_once(echo, made):
+    mixed = made(100.0, 100, chain=[{"step": "mix", "matrix": [[1.0, 1.0]]}])
+    with pytest.raises(BundleError, match=r"^eeg: the chain must give samples of \[2\], but gives \[1\]"):
+        Stream(echo(eeg=mixed))
+    halved = made(100.0, 100, chain=[{"step": "resample", "up": 1, "down": 2}])
+    told = replace(halved, stream=replace(halved.stream, sample_rate=100.0))
+    with pytest.raises(BundleError, match=r"^eeg: the chain must take the stream's 100 Hz, but takes 200 Hz"):
+        Stream(echo(eeg=told))
+
+
+def test_what_a_converter_counts_is_not_volts(echo, made):
+    stream = Stream(echo(eeg=made(100.0, 100), audio=made(1000.0, 1000, 1, layout="time")))
+    with pytest.raises(BundleError, match=r"^eeg: a chunk must be floating-point numbers in V, but got int16: scale"):
+        stream.push("eeg", np.ones((10, 2), np.int16))
+    with pytest.raises(BundleError, match=r"^audio: a chunk must be signed or floating-point, but got uint8"):
+        stream.push("audio", np.full(10, 128, np.uint8))
