@@ -61,7 +61,7 @@ class Live:
         parts: list[RenderableType] = [self._sensors(), Text()]
         for task, described in self._stream.session.tasks.items():
             parts += [self._answer(task, described.classes), Text()]
-        parts += [Text(note, style="dim") for note in self._notes] or [Text("Ctrl-C ends it", style="dim")]
+        parts += [Text(note, style="dim") for note in tuple(self._notes)] or [Text("Ctrl-C ends it", style="dim")]
         return Panel(Group(*parts), title=self._title, subtitle=self._line(), title_align="left", padding=(1, 2))
 
     def _line(self) -> str:
@@ -153,13 +153,13 @@ class Live:
     def _history(self, task: str, classes: tuple[str, ...]) -> Text:
         """A block a decision, in the colour of its class and as high as it is sure."""
         line = Text()
-        for one in self._past:
+        for one in tuple(self._past):
             colour = COLOURS[classes.index(str(one.label[task])) % len(COLOURS)]
             line.append("▁▂▃▄▅▆▇█"[min(7, int(8 * one.confidence[task]))], style=colour)
         return line
 
     def _values(self, task: str) -> Text:
-        values = [float(one.answers[task][0]) for one in self._past]
+        values = [float(one.answers[task][0]) for one in tuple(self._past)]
         low, high = min(values), max(values)
         return Text(
             "".join("▁▂▃▄▅▆▇█"[int(7.999 * (one - low) / (high - low))] if high > low else "▄" for one in values),

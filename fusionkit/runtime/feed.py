@@ -10,6 +10,9 @@ from fusionkit.runtime.description import Description
 
 Array = np.ndarray[Any, Any]
 
+LATEST = 1e11
+"""Seconds from 0 that a time may be: 3000 years, less than a clock of milliseconds has counted since 1974."""
+
 
 class Chunk(NamedTuple):
     """Some samples of one sensor, as `Stream.push` takes them.

@@ -12,6 +12,7 @@ from fusionkit.runtime.xdf import XdfWriter
 
 CHANGES = "fusionkit changes"
 """Name of the stream that says which sensors went (``-eeg``) and came back (``+eeg``)."""
+LONGEST_NOTE = 500
 
 
 class Log:
@@ -58,4 +59,5 @@ def read_change(row: Sequence[str], time: float) -> Change | None:
     """What `Log.change` wrote; None for another text."""
     if len(row) != 2 or row[0][:1] not in ("+", "-"):
         return None
-    return Change(row[0][1:], row[0][0] == "+", row[1], time)
+    note = "".join(one if one.isprintable() else "?" for one in row[1][:LONGEST_NOTE])  # it goes to a terminal
+    return Change(row[0][1:], row[0][0] == "+", note, time)

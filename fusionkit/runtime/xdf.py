@@ -21,6 +21,7 @@ from fusionkit.runtime.description import (
     write_description,
 )
 from fusionkit.runtime.errors import BundleError
+from fusionkit.runtime.feed import LATEST
 
 Array = np.ndarray[Any, Any]
 
@@ -32,6 +33,11 @@ MARK = bytes.fromhex("43a546dccbf5410fb30ed5467383cbe4")
 WRITER = "fusionkit"
 EVERY = 10.0
 """Seconds from one boundary to the next."""
+
+MOST_STREAMS = 256
+"""Streams of a file, each of which needs an open file while all are read; laboratories have ten."""
+MOST_CHANNELS = 200_000
+"""Channels of all streams of a file, which a few bytes each could claim."""
 
 RESET = 1.0
 """Seconds that a clock jumps by when its machine was restarted."""
@@ -158,8 +164,8 @@ class XdfStream:
             for place, size in zip(self.places, self.sizes, strict=True):
                 file.seek(place)
                 values, stamps = self.decode(file.read(size), last)
-                if not np.isfinite(stamps).all():
-                    raise BundleError(f"{self._path}: times of {self.description.name!r} must be numbers, but are not")
+                if not (np.abs(stamps) <= LATEST).all():
+                    raise BundleError(f"{self._path}: times of {self.description.name!r} must be seconds, but are not")
                 if len(stamps):
                     last = float(stamps[-1])
                     yield values, clock(stamps)
@@ -213,7 +219,8 @@ class XdfFile:
         whole: False where it was cut.
 
     Raises:
-        BundleError: it cannot be read, or is no XDF file.
+        BundleError: it cannot be read, is no XDF file, has more than `MOST_STREAMS` or `MOST_CHANNELS`, or describes a
+            stream twice.
     """
 
     def __init__(self, path: Path) -> None:
@@ -233,9 +240,9 @@ class XdfFile:
             BundleError: a chunk is spoiled.
         """
         readers = {number: stream.chunks() for number, stream in self.streams.items()}
-        owners = np.concatenate([np.full(len(one.places), number) for number, one in self.streams.items()] or [[]])
-        places = np.concatenate([np.array(one.places, np.uint64) for one in self.streams.values()] or [[]])
-        for number in owners[np.argsort(places)].tolist():
+        owners = [np.full(len(one.places), number) for number, one in self.streams.items()]
+        places = [np.array(one.places, np.uint64) for one in self.streams.values()]
+        for number in np.concatenate(owners)[np.argsort(np.concatenate(places))].tolist() if owners else ():
             found = next(readers[number], None)
             if found is not None:
                 yield number, *found
@@ -267,7 +274,15 @@ class XdfFile:
         (number,) = struct.unpack("<I", file.read(4))
         where = f"{self.path}: stream {number}"
         if tag == STREAM:
+            if number in self.streams:
+                raise BundleError(f"{where}: a stream must be described once, but is described again")
             described = read_description(file.read(min(size - 4, LONGEST + 1)), where)
+            channels = len(described.channels) + sum(len(one.description.channels) for one in self.streams.values())
+            if len(self.streams) >= MOST_STREAMS or channels > MOST_CHANNELS:
+                raise BundleError(
+                    f"{self.path}: a recording must have at most {MOST_STREAMS} streams of {MOST_CHANNELS} channels "
+                    f"together, but has more"
+                )
             self.streams[number] = XdfStream(self.path, described)
         elif number not in self.streams:
             raise BundleError(f"{where}: a stream must be described before its samples, but is not")
@@ -275,14 +290,18 @@ class XdfFile:
             self.streams[number].places.append(place + 4)
             self.streams[number].sizes.append(size - 4)
         elif size >= 20:
-            self.streams[number].offsets.append(struct.unpack("<dd", file.read(16)))
+            at, offset = struct.unpack("<dd", file.read(16))
+            if not (abs(at) <= LATEST and abs(offset) <= LATEST):
+                raise BundleError(f"{where}: a clock offset must be of seconds, but is {offset:g} at {at:g}")
+            self.streams[number].offsets.append((at, offset))
 
     @staticmethod
     def _find_boundary(file: BufferedReader, after: int) -> bool:
         """Go to behind the next boundary, where reading can go on in a spoiled file."""
         file.seek(after + 1)
-        kept = b""
-        while block := file.read(2**20):
+        kept, size = b"", 2**10
+        while block := file.read(size):
+            size = min(2 * size, 2**20)  # files may have many spoiled parts
             found = (kept + block).find(MARK)
             if found >= 0:
                 file.seek(file.tell() - len(block) - len(kept) + found + len(MARK))

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -381,7 +382,15 @@ def test_every_kind_of_answer_is_drawn_printed_and_published():
     health = Health({}, 1, 0, 0, 0, 1, 0.001, 0.002)
     stream = SimpleNamespace(session=session, health=health, tracks={}, start=10.0)
     view = Live("m", stream, SimpleNamespace(notes=[], waiting=lambda: 99))
-    view.show(made)
+
+    class Meanwhile(dict):
+        """What another thread does while the view is drawn: a decision is made."""
+
+        def __getitem__(self, key):
+            view.show(made)
+            return super().__getitem__(key)
+
+    view.show(replace(made, label=Meanwhile(label), answers=Meanwhile(answers)))
     view.show(made)
     text = draw(view)
     for part in (

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from fusionkit.runtime import BundleError
 from fusionkit.runtime.description import Channel, Description, read_description, write_description
+from fusionkit.runtime.log import read_change
 from fusionkit.runtime.xdf import MARK, FileClock, XdfFile, XdfWriter
 
 pyxdf = pytest.importorskip("pyxdf")
@@ -243,6 +244,29 @@ def test_reading_goes_on_behind_a_spoiled_part(tmp_path):
             foreign(header(1, EEG), chunk(3, struct.pack("<I", 1) + size(2**31) + b"x")),
             "samples of 'amp' must be whole",
         ),
+        (foreign(header(1, EEG), header(1, EEG)), "stream 1: a stream must be described once, but is described again"),
+        (
+            foreign(*(header(number, EEG) for number in range(257))),
+            "a recording must have at most 256 streams of 200000 channels together, but has more",
+        ),
+        (
+            foreign(
+                *(
+                    chunk(2, struct.pack("<I", n) + write_description(EEG).replace(b">2</ch", b">90000</ch"))
+                    for n in range(3)
+                )
+            ),
+            "a recording must have at most 256 streams of 200000 channels together, but has more",
+        ),
+        (
+            foreign(header(1, EEG), chunk(4, struct.pack("<Idd", 1, np.inf, 0.0))),
+            "stream 1: a clock offset must be of seconds, but is 0 at inf",
+        ),
+        (
+            foreign(header(1, EEG), chunk(4, struct.pack("<Idd", 1, 0.0, np.nan))),
+            "stream 1: a clock offset must be of seconds, but is nan at 0",
+        ),
+        (foreign(header(1, EEG), samples(1, [(1e300, b"12345678")])), "times of 'amp' must be seconds, but are not"),
         (
             foreign(header(1, WORDS), chunk(3, struct.pack("<I", 1) + size(9) + b"\x00\x04")),
             "samples of 'words' must be",
@@ -292,3 +316,8 @@ def test_a_description_comes_back_but_for_what_xml_cannot_hold(name, labels):
     assert (back.sample_rate, back.source_id, len(back.channels)) == (5.5, "x", len(labels))
     if name.isprintable():
         assert back.name == name.strip()
+
+
+def test_a_note_of_a_foreign_log_says_nothing_to_the_terminal():
+    change = read_change(["-eeg", "gone\x1b[2J\n\x9bA" + "x" * 10_000], 1.0)
+    assert change is not None and change.note.startswith("gone?[2J??A") and len(change.note) == 500

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fusionkit.runtime.errors import BundleError
+from fusionkit.runtime.feed import LATEST
 
 Array = np.ndarray[Any, Any]
 
@@ -29,8 +30,6 @@ LARGEST_GAP = 10.0
 """Seconds of a leap that one sample alone is believed."""
 BELIEVED = 3
 """Samples in a row that make a larger leap believed."""
-LATEST = 1e11
-"""Seconds from 0 that a timestamp may be: 3000 years, less than a clock of milliseconds has counted since 1974."""
 PACED_SECONDS = 4.0
 """Of samples, after which it is known whether they come at the nominal rate."""
 PACE = 0.015

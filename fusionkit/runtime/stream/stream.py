@@ -10,6 +10,7 @@ import numpy as np
 
 from fusionkit.runtime.calibrated import check_calibrated
 from fusionkit.runtime.errors import BundleError
+from fusionkit.runtime.feed import LATEST
 from fusionkit.runtime.session import Session
 from fusionkit.runtime.stream.calibration import Calibration, as_window
 from fusionkit.runtime.stream.counts import Counts
@@ -232,8 +233,8 @@ class Stream:
         if np.ndim(timestamps) == 0:
             values, timestamps = [values], [timestamps]
         stamps = np.asarray(timestamps, np.float64)
-        if stamps.shape != (len(values),) or not np.isfinite(stamps).all():
-            raise BundleError(f"{name}: timestamps must be a number for each of {len(values)} values, but are not")
+        if stamps.shape != (len(values),) or not (np.abs(stamps) <= LATEST).all():
+            raise BundleError(f"{name}: timestamps must be seconds, one for each of {len(values)} values, but are not")
         return name, [self._held[name].check(value) for value in values], stamps
 
     def _take(self, name: str, values: Any, stamps: Any, arrived: float) -> None:

@@ -280,8 +280,8 @@ def test_sensors_are_pushed_by_threads(echo, made):
         ("eeg", [["a", "b"]], None, "eeg: a chunk must be numbers"),
         ("eeg", np.ones((3, 2)), np.zeros(2), "eeg: timestamps must be one for each of 3 samples"),
         ("eeg", np.ones((3, 2)), np.full(3, np.nan), "eeg: the first timestamp must be a number, but is none"),
-        ("text", ["a", "b"], [0.0], "text: timestamps must be a number for each of 2 values"),
-        ("text", "a", np.nan, "text: timestamps must be a number for each of 1 values"),
+        ("text", ["a", "b"], [0.0], "text: timestamps must be seconds, one for each of 2 values"),
+        ("text", "a", np.nan, "text: timestamps must be seconds, one for each of 1 values"),
         ("text", np.ones((3, 2)), 0.0, "text: a window must hold token ids"),
     ],
 )
