@@ -71,7 +71,7 @@ def compare(deployed: Deployed, session: Session, inputs: Mapping[str, Window], 
         worst: dict[str, tuple[float, tuple[str, ...]]] = {}
         chosen = subsets(list(inputs))
         for subset in chosen:
-            given = {n: first(inputs[n], batch, here=n in subset) for n in inputs}
+            given = {n: some(inputs[n], slice(batch), here=n in subset) for n in inputs}
             with torch.no_grad():
                 wanted = deployed(*flatten(given, deployed.sensors))
             try:
@@ -112,8 +112,7 @@ def far(got: Array, wanted: Array) -> float:
     return float(np.max(np.where(alike, 0, difference), initial=0))
 
 
-def first(window: Window, batch: int, *, here: bool) -> Window:
-    """The first windows of a batch, with the sensor or without it."""
-    parts = [None if part is None else part[:batch] for part in window]
-    cut = Window(*parts)  # type: ignore[arg-type]
+def some(window: Window, rows: slice, *, here: bool) -> Window:
+    """Some windows of a batch, with the sensor or without it."""
+    cut = Window(*(None if part is None else part[rows] for part in window))  # type: ignore[arg-type]
     return cut if here else cut._replace(present=torch.zeros_like(cut.present))

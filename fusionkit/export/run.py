@@ -20,7 +20,7 @@ from fusionkit.export.calibration import calibrate_tasks, describe_calibration
 from fusionkit.export.graph import ExportError
 from fusionkit.export.int8 import Quantised, compare_scores, quantise
 from fusionkit.export.latency import Latency, measure_latency
-from fusionkit.export.parity import Parity, first
+from fusionkit.export.parity import Parity, some
 from fusionkit.recipe.sections import Recipe
 from fusionkit.recipe.streaming import refuse_bundles
 from fusionkit.runtime import Session
@@ -213,7 +213,7 @@ def finish(
 
 def complete(draft: Draft, trained: Trained, windows: dict[str, Window]) -> tuple[int, Latency]:
     """Count, measure, and put reference answers in: what any bundle has before it is written."""
-    single = {name: first(window, 1, here=True) for name, window in windows.items()}
+    single = {name: some(window, slice(1), here=True) for name, window in windows.items()}
     macs = count_multiplications(trained.model, {n: w._replace(present=w.present | True) for n, w in single.items()})
     add_reference(draft, windows)
     latency = measure_latency(draft.session(), windows)

@@ -22,7 +22,7 @@ from fusionkit.export.graph import (
     free_axes,
     to_onnx,
 )
-from fusionkit.export.parity import far, subsets
+from fusionkit.export.parity import far, some, subsets
 from fusionkit.export.stepwise import Plan, TimedSensor, plan_steps
 from fusionkit.fusion.model import FusionModel, Pass
 from fusionkit.fusion.rcft import Cache
@@ -454,8 +454,7 @@ def _cut(window: Window, plan: Plan, name: str, number: int, batch: int) -> Tens
 
 def _begun(window: Window, plan: Plan, name: str, steps: int, batch: int, here: bool) -> Window:
     """A window of which the first steps are real."""
-    parts = [None if part is None else part[:batch] for part in window]
-    cut = Window(*parts)  # type: ignore[arg-type]
+    cut = some(window, slice(batch), here=True)
     sensor = plan.timed.get(name)
     if sensor is not None:
         cut = cut._replace(length=torch.full_like(cut.length, steps * sensor.samples))

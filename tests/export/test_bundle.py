@@ -1,6 +1,7 @@
 """A bundle answers as torch does, or is not written."""
 
 import io
+import itertools
 import json
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from fusionkit.evaluation.other_data import ask, open_trained, score_answers
 from fusionkit.export.bundle import Draft, add_reference, sensor_inputs
 from fusionkit.export.features import compare_features
 from fusionkit.export.graph import Deployed, ExportError, flatten
+from fusionkit.export.latency import measure_latency
 from fusionkit.export.parity import compare
 from fusionkit.runtime import Session
 from fusionkit.training.material import Material, open_study
@@ -118,6 +120,17 @@ def test_the_bundle_carries_no_signal_of_anybody(tiny_run, parts):
     assert manifest["sensors"]["eeg"]["stream"]["sample_rate"] == 128
     assert manifest["tasks"]["target"].get("temperature") is None  # no groups were put aside
     assert manifest["macs"] > 0 and manifest["latency_ms"]["p50"] <= manifest["latency_ms"]["p99"]
+
+
+def test_latency_is_of_windows_that_differ_from_call_to_call(parts, monkeypatch):
+    _, batch, session = parts
+    asked = []
+    monkeypatch.setattr("fusionkit.export.latency.answer", lambda session, windows: asked.append(windows))
+    found = measure_latency(session, batch.inputs)
+    assert found.p50 <= found.p99
+    assert all(len(window.present) == 1 and window.present.all() for one in asked for window in one.values())
+    for one, other in itertools.pairwise(asked):
+        assert not torch.equal(one["eeg"].values, other["eeg"].values)
 
 
 def test_references_are_numbers_though_a_channel_was_not_measured(tiny_run, parts):
