@@ -40,12 +40,15 @@ def export(
     """
     from fusionkit.cli.exported import print_parity, print_quantised
     from fusionkit.cli.output import check_output, console, print_json
+    from fusionkit.core.errors import ConfigError
     from fusionkit.export.run import finish, open_fold
     from fusionkit.export.step import StepReport, add_step_graph
     from fusionkit.export.stepwise import refuse_steps
     from fusionkit.training.run import Run
 
     check_output(output)
+    if int8 and streaming:  # temperature and bars would be of the one graph, and answers of both
+        raise ConfigError("--int8 is of the graph of whole windows alone: give either it or --streaming")
     held = open_fold(Run.open(run), fold)
     steps: list[StepReport] = []
     if streaming:

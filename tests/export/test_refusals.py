@@ -89,6 +89,12 @@ def test_an_opset_that_no_runtime_has_is_refused(tmp_path, capsys):
     assert "less than or equal to 24" in capsys.readouterr().err
 
 
+def test_eight_bits_of_steps_are_refused(tiny_run, tmp_path, capsys):
+    assert main(["export", str(tiny_run.folder), "-o", str(tmp_path / "m.fusion"), "--int8", "--streaming"]) == 2
+    assert capsys.readouterr().err.strip().startswith("error: --int8 is of the graph of whole windows alone")
+    assert not list(tmp_path.iterdir())
+
+
 TABLE = """
 name: table
 data: {kind: manifest, path: PATH, split: {kind: holdout, by: subject, validation: 0.25, test: 0.25}}
