@@ -10,6 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from fusionkit.runtime.description import shown
 from fusionkit.runtime.feed import Change, Feed
 from fusionkit.runtime.stream import Decision, SensorHealth, Stream
 
@@ -134,7 +135,7 @@ class Live:
             style = COLOURS[place % len(COLOURS)]
             rows.append(
                 Text.assemble(
-                    (f"{name:<{width}}  ", "bold" if chosen else "dim"),
+                    (f"{shown(name):<{width}}  ", "bold" if chosen else "dim"),
                     (f"{bar:<{BAR}}", style if chosen else f"dim {style}"),
                     (f"  {share:.2f}", "bold" if chosen else "dim"),
                 )
@@ -147,8 +148,8 @@ class Live:
     def _said(task: str, last: Decision, classes: tuple[str, ...]) -> Text:
         said = last.label[task]
         if isinstance(said, tuple):
-            return Text(", ".join(said) or "none", style="bold")
-        return Text(str(said), style=f"bold {COLOURS[classes.index(str(said)) % len(COLOURS)]}")
+            return Text(shown(", ".join(said)) or "none", style="bold")
+        return Text(shown(str(said)), style=f"bold {COLOURS[classes.index(str(said)) % len(COLOURS)]}")
 
     def _history(self, task: str, classes: tuple[str, ...]) -> Text:
         """A block a decision, in the colour of its class and as high as it is sure."""
@@ -177,7 +178,7 @@ def decision_line(decision: Decision, start: float) -> str:
             said = label if isinstance(label, str) else ",".join(label) or "none"
             answers.append(f"{task} {said} {decision.confidence[task]:.3f}")
     here = " ".join(name for name, present in decision.present.items() if present)
-    return f"{decision.time - start:9.3f} s  {'  '.join(answers)}  [{here}]  lag {milliseconds(decision.lag)}"
+    return shown(f"{decision.time - start:9.3f} s  {'  '.join(answers)}  [{here}]  lag {milliseconds(decision.lag)}")
 
 
 def decision_json(decision: Decision, classes: Mapping[str, tuple[str, ...]]) -> dict[str, object]:

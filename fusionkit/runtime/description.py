@@ -142,6 +142,11 @@ def printable(text: str) -> str:
     return "".join(one if one in "\t\n" or ord(one) >= 32 else "?" for one in text)
 
 
+def shown(text: str) -> str:
+    """Text of a file or of the network without what would do something to a terminal: controls, other lines."""
+    return "".join(one if one.isprintable() else "?" for one in text)
+
+
 def _number(where: str, key: str, text: str) -> float:
     try:
         return float(text)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from fusionkit.runtime.description import shown
 from fusionkit.runtime.manifest import Manifest, Sensor, Task
 
 
@@ -13,7 +14,7 @@ def explain(manifest: Manifest, files: int, size: int) -> str:
         files: how many others there are.
         size: of them together, bytes.
     """
-    return "\n".join(_plain(line) for line in _lines(manifest, files, size))
+    return "\n".join(shown(line) for line in _lines(manifest, files, size))
 
 
 def _lines(manifest: Manifest, files: int, size: int) -> Iterator[str]:
@@ -97,8 +98,3 @@ def _text(sensor: Sensor) -> bool:
 
 def _list(shape: list[int | str]) -> str:
     return f"[{', '.join(map(str, shape))}]"
-
-
-def _plain(line: str) -> str:
-    """Without what would do something to a terminal."""
-    return "".join(one if one.isprintable() else "?" for one in line)

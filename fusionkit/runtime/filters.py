@@ -14,6 +14,11 @@ from fusionkit.runtime.errors import BundleError
 Array = np.ndarray[Any, Any]
 KEYS = {"sos": {"sos"}, "mix": {"matrix"}, "resample": {"up", "down"}, "bank": {"sos"}}
 LARGEST_RATIO = 10_000
+MOST_SAMPLES = 100
+"""Samples that a chain makes of one at most, in all of its steps together."""
+MOST_CHANNELS = 10_000
+LARGEST = 1e30
+"""What a sample may be: a larger one would stay in the filters for ever."""
 HALF = 10  # samples of the lower rate on either side of the middle of a resampling filter
 PIECE = 2**11
 
@@ -22,7 +27,7 @@ class Chain:
     """Causal steps from the channels of a stream to what windows are cut of; it remembers where it stands.
 
     Pushing a recording whole or in chunks of any size gives the same samples. Every filter starts in the steady state
-    of the first sample, so that an offset rings nowhere. A sample that is not finite is lost: the filters see the
+    of the first sample, so that an offset rings nowhere. A sample that is not finite, or beyond 1e30, is lost: filters see the
     last good value of its channel instead (and start with its first good one), and NaN comes out in its place, so
     that a lost sample costs no other. Steps, as the manifest of a bundle keeps them:
 
@@ -59,6 +64,10 @@ class Chain:
         self.ratio = Fraction(1)
         for step in self._steps:
             self.ratio *= Fraction(step.up, step.down) if isinstance(step, _Resample) else 1
+            if self.ratio > MOST_SAMPLES:
+                raise BundleError(
+                    f"a chain must make at most {MOST_SAMPLES} samples of one, but makes {float(self.ratio):g}"
+                )
         self.reset()
 
     def reset(self) -> None:
@@ -85,18 +94,19 @@ class Chain:
 
     def _push(self, chunk: Array) -> Array:
         values, lost = self._hold(chunk.astype(np.float64))
-        for step in self._steps:
-            values, lost = step.push(values, lost)
-        out = values.astype(np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, which is not measured
+            for step in self._steps:
+                values, lost = step.push(values, lost)
+            out = values.astype(np.float32)
         out[lost] = np.nan  # of a channel in all bands
         return out
 
     def _hold(self, values: Array) -> tuple[Array, Array]:
         """Put the last good value of its channel for what is lost; 0 before the first good one."""
         assert self._held is not None
-        lost = ~np.isfinite(values)
+        lost = ~(np.abs(values) <= LARGEST)
         if lost.any() or np.isnan(self._held).any():
-            rows = np.concatenate([self._held[None], values])
+            rows = np.concatenate([self._held[None], np.where(lost, np.nan, values)])
             good = np.where(np.isfinite(rows), np.arange(len(rows))[:, None], 0)
             rows = np.take_along_axis(rows, np.maximum.accumulate(good, axis=0), axis=0)
             values, self._held = np.nan_to_num(rows[1:], nan=0.0), rows[-1]
@@ -174,7 +184,10 @@ class _Sections(_Memory):
     def __init__(self, where: str, sos: Array) -> None:
         super().__init__(where)
         self.sos = sos
-        self.steady = signal.sosfilt_zi(sos)[..., None]
+        try:
+            self.steady = signal.sosfilt_zi(sos)[..., None]
+        except np.linalg.LinAlgError:
+            raise BundleError(f"{where}: a filter must have a steady state, but a pole lies at 1") from None
         self.state: Array | None = None
 
     def reset(self) -> None:
@@ -277,7 +290,10 @@ def _make(where: str, step: Mapping[str, Any]) -> _Step:
         up, down = (_count(where, name, step[name]) for name in ("up", "down"))
         return _Resample(where, up, down)
     if kind == "mix":
-        return _Mix(where, _numbers(where, "matrix", step["matrix"], 2))
+        matrix = _numbers(where, "matrix", step["matrix"], 2)
+        if len(matrix) > MOST_CHANNELS:
+            raise BundleError(f"{where}: a mix must give at most {MOST_CHANNELS} channels, but gives {len(matrix)}")
+        return _Mix(where, matrix)
     if kind == "sos":
         return _Sections(where, _sections(where, step["sos"]))
     bands = step["sos"]

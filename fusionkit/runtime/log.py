@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from fusionkit.runtime.description import Channel, Description
+from fusionkit.runtime.description import Channel, Description, shown
 from fusionkit.runtime.feed import Change, Chunk, Feed
 from fusionkit.runtime.xdf import XdfWriter
 
@@ -59,5 +59,4 @@ def read_change(row: Sequence[str], time: float) -> Change | None:
     """What `Log.change` wrote; None for another text."""
     if len(row) != 2 or row[0][:1] not in ("+", "-"):
         return None
-    note = "".join(one if one.isprintable() else "?" for one in row[1][:LONGEST_NOTE])  # it goes to a terminal
-    return Change(row[0][1:], row[0][0] == "+", note, time)
+    return Change(row[0][1:], row[0][0] == "+", shown(row[1][:LONGEST_NOTE]), time)

@@ -363,6 +363,7 @@ def test_every_kind_of_answer_is_drawn_printed_and_published():
     assert decision_line(made, 10.0) == (
         "    2.500 s  mood calm 0.250  signs blink 0.800  load 3.5  [eeg]  lag 12.3 ms"
     )
+    assert "\x1b" not in decision_line(replace(made, label=label | {"mood": "\x1b[2J"}), 10.0)
     plain = decision_json(made, {name: task.classes for name, task in tasks.items()})
     assert plain["answers"] == {
         "mood": {"calm": 0.25, "tense": 0.75},

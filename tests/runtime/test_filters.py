@@ -239,3 +239,34 @@ def test_chunks_that_do_not_fit_are_refused():
         chain.push(np.zeros((5, 3)))
     with pytest.raises(BundleError, match=r"a chunk must be numbers \(time, channel\), but got float64 \[5\]"):
         chain.push(np.zeros(5))
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (
+            [{"step": "resample", "up": 1000, "down": 1}] * 3,
+            "a chain must make at most 100 samples of one, but makes 1000",
+        ),
+        ([{"step": "mix", "matrix": [[1.0]] * 10_001}], "chain step 1: a mix must give at most 10000 channels"),
+        (
+            [{"step": "sos", "sos": [[1.0, 0, 0, 1.0, -1.9999999999999998, 0.9999999999999998]]}],
+            "chain step 1: a filter must have a steady state, but a pole lies at 1",
+        ),
+    ],
+)
+def test_a_chain_that_blows_up_is_refused(steps, message):
+    with pytest.raises(BundleError, match=message):
+        Chain(steps)
+
+
+def test_a_glitch_beyond_all_numbers_does_not_stay_in_the_filters():
+    chain = Chain([{"step": "mix", "matrix": [[1.0, 1.0]]}, {"step": "sos", "sos": [[0.2, 0.2, 0.0, 1.0, -0.6, 0.0]]}])
+    chunk = np.ones((100, 2))
+    chunk[50] = 1.7e308
+    out = chain.push(chunk)
+    assert np.isnan(out[50, 0]) and np.allclose(np.delete(out, 50, axis=0), 2)
+
+
+def test_what_float32_cannot_hold_is_infinite_without_a_word():
+    assert np.isinf(Chain([{"step": "mix", "matrix": [[1e300]]}]).push(np.ones((2, 1)))).all()
