@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from fusionkit.runtime.alignment import MeanCovariance, alignment_matrix, calibrate_alignment
 from fusionkit.runtime.errors import BundleError
 from fusionkit.runtime.manifest import Align, Normalise, Sensor, StoredSensor
+from fusionkit.runtime.statistics import RunningStatistics
 from fusionkit.runtime.wearer import Wearer
 
 RATE, CHANNELS = 10.0, 3
@@ -44,7 +46,7 @@ def squares() -> bytes:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.checker.check_model(model)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 class Told:
@@ -130,6 +132,14 @@ def test_a_wearer_comes_back_from_a_file_and_goes_on(segment, tmp_path):
         np.testing.assert_array_equal(mine, theirs)
 
 
+def test_statistics_that_are_all_alike_are_read_again():
+    session = Told()
+    session.sensors["eeg"] = replace(session.sensors["eeg"], statistics=(CHANNELS, 100_000))
+    wearer = Wearer(session)
+    wearer.running["eeg"] = RunningStatistics((CHANNELS, 100_000))
+    assert Wearer.from_bytes(session, wearer.to_bytes(), "me.npz").statistics["eeg"][1].mean() == 1
+
+
 def packed(**arrays) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **{name.replace("__", "."): value for name, value in arrays.items()})
@@ -150,6 +160,9 @@ SOME = np.ones((CHANNELS, 1))
         (packed(eeg__count=SOME, eeg__mean=SOME), r"must have eeg\.square beside"),
         (packed(eeg__matrix=np.array([[None] * 3] * 3)), "must be an array of numbers"),
         (packed(eeg__matrix=np.zeros((3000, 3))), r"must be finite numbers of shape \[3, 3\]"),
+        (packed(eeg__matrix=np.full((3, 3), 1e40)), r"eeg\.matrix must be from -1e\+30 to 1e\+30, but is not"),
+        (packed(eeg__count=-SOME, eeg__mean=SOME, eeg__square=SOME), r"eeg\.count must be from 0 to 1e\+30"),
+        (packed(eeg__count=SOME, eeg__mean=SOME, eeg__square=-SOME), r"eeg\.square must be from 0 to 1e\+30"),
     ],
 )
 def test_what_is_no_wearer_of_this_bundle_is_refused_in_a_line(content, message):
