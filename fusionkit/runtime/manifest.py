@@ -495,6 +495,8 @@ def _check_step_graph(graph: StepGraph, sensors: Mapping[str, Sensor]) -> None:
     names = [name for state in graph.state for name in (state.input, state.output)]
     if len({*names, *graph.inputs}) < len(names) + len(graph.inputs):
         raise BundleError("manifest.json: step_graph must have names that differ, but two are alike")
+    if not any(None in state.shape for state in graph.state):
+        raise _refuse("step_graph.state", "tensors of which one has the batch", [state.input for state in graph.state])
     for state in graph.state:
         if math.prod(size or 1 for size in state.shape) > MOST_NUMBERS:
             raise _refuse(f"step_graph.state of {state.input}", f"of at most {MOST_NUMBERS} numbers", str(state.shape))

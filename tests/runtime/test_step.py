@@ -211,6 +211,10 @@ def test_a_bundle_without_a_step_graph_is_refused_by_what_it_lacks(bundle):
             lambda told: told["state"][0].update(initial="ones"),
             r"step_graph.state\[0\].initial must be one of \['zeros'\]",
         ),
+        (
+            lambda told: [part.update(shape=[2]) for part in told["state"]],
+            "step_graph.state must be tensors of which one has the batch",
+        ),
         (lambda told: told.update(steps=0), "step_graph.steps must be a whole number from 1"),
     ],
 )
