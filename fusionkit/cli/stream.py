@@ -30,7 +30,7 @@ def stream(
         typer.Option(metavar="SENSOR=UNIT", help="volts, millivolts, microvolts, where a stream does not say"),
     ] = None,
     without: Annotated[list[str] | None, typer.Option("--without", help="unplug this sensor (may be repeated)")] = None,
-    wait: Annotated[float, typer.Option(min=0, help="seconds to look for LSL streams")] = 10.0,
+    wait: Annotated[float, typer.Option(min=0, help="seconds to look for LSL streams, at least 1")] = 10.0,
     outlet: Annotated[
         str | None, typer.Option(help="with --lsl: name of the stream of decisions [default: the bundle's]")
     ] = None,

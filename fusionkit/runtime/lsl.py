@@ -52,7 +52,7 @@ class LslFeed(Feed):
         names: by sensor, name or source id of its stream, where it is not told by its name or type (see `choose`).
         units: by sensor, what samples are in where the stream does not say.
         without: sensors that are not asked for.
-        wait: seconds to look for streams.
+        wait: seconds to look for streams, at least one, so that a second stream of a type is seen.
 
     Raises:
         BundleError: a stream is not found or does not fit, or pylsl is not installed.
@@ -141,7 +141,9 @@ class LslFeed(Feed):
                 seen = ", ".join(sorted({repr(one.name) for one, _ in streams})) or "no stream"
                 one = (needed or list(missing.values()))[0]
                 what = f"named {one.source!r}" if one.source else f"named {one.name!r} or of type {one.sensor.kind!r}"
-                raise BundleError(f"{one.name}: there must be a stream {what}, but after {wait:g} s there is {seen}")
+                raise BundleError(
+                    f"{one.name}: there must be a stream {what}, but after {max(wait, SETTLING):g} s there is {seen}"
+                )
             time.sleep(0.05)
         for name in missing:
             self.notes.append(f"{name}: absent, for there is no stream of text for it")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 PARTS = ("count", "mean", "square")
 LIMIT_BYTES = 2**28
+LARGEST = 1e30
+"""What a number of a wearer may be, so that its shift and scale are numbers in float32."""
 
 
 class Wearer:
@@ -140,7 +142,7 @@ class Wearer:
         for name, one in self.running.items():
             arrays |= {f"{name}.{part}": getattr(one, part) for part in PARTS}
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)
+        np.savez(buffer, **arrays)  # counts pack so well that a reader would take them for a bomb
         return buffer.getvalue()
 
     def save(self, path: str | Path) -> None:
@@ -225,4 +227,7 @@ def _read(content: bytes, known: Mapping[str, tuple[int, ...]], where: str) -> d
                 f"{where}: {name} must be finite numbers of shape {list(known[name])}, but is {values.dtype} "
                 f"{list(values.shape)}"
             )
+        counted = name.endswith((".count", ".square"))
+        if (np.abs(values) > LARGEST).any() or (counted and (values < 0).any()):
+            raise BundleError(f"{where}: {name} must be from {0 if counted else -LARGEST:g} to {LARGEST:g}, but is not")
     return found

@@ -187,6 +187,11 @@ def test_twins_in_an_archive_are_refused():
         (lambda w, s: w.align_by("eeg", s[:, :3]), "more samples than channels to align by, 3, but has 3"),
         (lambda w, s: w.align_by_all("eeg", []), "at least one window"),
         (lambda w, s: w.aligned("eeg", s), "alignment must be taken before"),
+        (
+            lambda w, s: w.normalise_by("eeg", s, np.array([41])),
+            "a length must be from 0 to the 40 samples of its window",
+        ),
+        (lambda w, s: w.normalise_by("eeg", s, np.array([-1])), "but got -1"),
         (lambda w, s: w.normalise_by("eeg", s[:2]), r"windows must have shape \[3, 'time'\]"),
         (lambda w, s: w.normalise_by("eeg", s.astype(int)), "must hold floating-point numbers"),
         (lambda w, s: w.normalise_by("eeg", s, np.array([1, 2])), "lengths must be one for each of 1 windows"),

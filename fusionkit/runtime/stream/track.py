@@ -113,7 +113,8 @@ class Track:
                 self._lose(placed.place)
             self._feed(values[placed.start : placed.stop])
             self._fed = placed.place + placed.stop - placed.start
-        self._arrivals.append((self.next, arrived))
+        if not self._arrivals or self.next > self._arrivals[-1][0]:  # what was dropped, or is empty, brings nothing
+            self._arrivals.append((self.next, arrived))
 
     def first(self, time: float) -> int:
         """Number of the first sample of a window that begins at a time: the nearest, of two that are as near the later."""

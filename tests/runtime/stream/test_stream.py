@@ -1,5 +1,6 @@
 """What decisions see, against windows cut by plain loops over samples with timestamps."""
 
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -473,3 +474,18 @@ def test_what_a_converter_counts_is_not_volts(echo, made):
         stream.push("eeg", np.ones((10, 2), np.int16))
     with pytest.raises(BundleError, match=r"^audio: a chunk must be signed or floating-point, but got uint8"):
         stream.push("audio", np.full(10, 128, np.uint8))
+
+
+def test_chunks_that_bring_nothing_take_no_memory(echo, made):
+    stream = Stream(echo(eeg=made(100.0, 100)))
+    stream.push("eeg", np.zeros((50, 2)), 1000.0)
+    for k in range(1000):
+        stream.push("eeg", np.zeros((0, 2)))
+        stream.push("eeg", np.zeros((1, 2)), k / 100)  # a clock that was set back
+    tracemalloc.start()
+    for k in range(1000):
+        stream.push("eeg", np.zeros((0, 2)))
+        stream.push("eeg", np.zeros((1, 2)), k / 100)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < 10_000 and stream.health.sensors["eeg"].dropped == 2000
