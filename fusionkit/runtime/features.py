@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusionkit.runtime.errors import BundleError
+from fusionkit.runtime.given import check_lengths, per_window
 from fusionkit.runtime.graph import open_graph
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class FeatureGraphs:
             lengths: real samples of each; default all.
 
         Raises:
-            BundleError: the sensor has no such graph, or windows are of another shape.
+            BundleError: the sensor has no such graph, windows are of another shape, or a length is beyond its window.
         """
         sensor = self.session.sensors.get(name)
         if sensor is None or sensor.statistics is None:
@@ -50,11 +51,10 @@ class FeatureGraphs:
             )
         if values.dtype.kind != "f":
             raise BundleError(f"{name}: windows must hold floating-point numbers, but got {values.dtype}")
-        length = np.full(len(values), values.shape[-1]) if lengths is None else np.asarray(lengths)
-        if length.shape != (len(values),) or length.dtype.kind not in "iu":
-            raise BundleError(
-                f"{name}: lengths must be one for each of {len(values)} windows, but got {list(length.shape)}"
-            )
+        real = np.full(len(values), values.shape[-1], np.int64)
+        length = real
+        if lengths is not None:
+            length = check_lengths(name, per_window(name, "lengths", lengths, len(values), np.int64), real)
         if name not in self._open:
             content = self.session.files.get(f"features/{name}.onnx")
             if content is None:
@@ -62,16 +62,16 @@ class FeatureGraphs:
             self._open[name] = open_graph(content, f"features/{name}.onnx")
         feed = {
             name: np.ascontiguousarray(values, np.float32),
-            f"{name}_length": np.minimum(length, values.shape[-1]).astype(np.int64),
+            f"{name}_length": length,
         }
         try:
-            features, real = self._open[name].run(["features", "mask"], feed)
+            features, mask = self._open[name].run(["features", "mask"], feed)
         except Exception as error:  # noqa: BLE001 - ONNX Runtime has many error classes and no public root
             raise BundleError(
                 f"features/{name}.onnx must take these windows, but {str(error).splitlines()[0]}"
             ) from None
-        if features.shape[2:] != tuple(sensor.statistics) or real.shape != features.shape[:2]:
+        if features.shape[2:] != tuple(sensor.statistics) or mask.shape != features.shape[:2]:
             raise BundleError(
                 f"features/{name}.onnx must give features of {list(sensor.statistics)}, but gives {list(features.shape[2:])}"
             )
-        return features, real
+        return features, mask
