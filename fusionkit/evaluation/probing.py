@@ -162,10 +162,7 @@ def probe(
     answers: list[_Answer] = []
     kept: dict[int, int] = {}
     with Study.open(run.study) as study:
-        if run.facts["study"]["digest"] != study.digest:
-            raise DataError(
-                f"{run.folder}: a probe needs the data that made the run, but {run.study} has changed since"
-            )
+        run.check_unchanged(study, "a probe")
         split = Split.load(run.folder / "split.json", study.records)
         material = Material(recipe, study, pick_device(recipe.train.device), listener.prepare)
         tasks, targets = learn_tasks(recipe, study.records)

@@ -212,7 +212,7 @@ def test_refusals_say_what_is_wrong(tiny, pretrained, tmp_path) -> None:
     facts = json.loads((pretrained.folder / "run.json").read_text())
     facts["study"]["digest"] = "other"
     (pretrained.folder / "run.json").write_text(json.dumps(facts))
-    with pytest.raises(DataError, match=r"needs the data that made the run, but .* has changed since"):
+    with pytest.raises(DataError, match=r"a probe needs the data that began the run, but .* have changed since"):
         probe(pretrained)
 
 

@@ -78,10 +78,7 @@ def ask_again(run: Run, fold: int) -> AskedAgain:
     """
     recipe, device = run.recipe, pick_device(run.recipe.train.device)
     study = open_study(recipe)
-    if run.facts["study"]["digest"] != study.digest:
-        raise DataError(
-            f"{run.folder}: a model is asked again about the data that made it, but those have changed since"
-        )
+    run.check_unchanged(study, "a model that is asked again")
     material = Material(recipe, study, device)
     trained = load_trained(run, fold, device=device)
     loader = material.loader(trained.recipe, trained.modalities, {})
