@@ -236,11 +236,18 @@ def _recording(session: "Session", name: str, path: Path) -> tuple[Any, Any]:
     else:
         from fusionkit.recipe.build import build_modalities
         from fusionkit.recipe.load import parse_recipe
+        from fusionkit.recipe.yaml import read_text
 
-        recipe = parse_recipe(session.files["recipe.yaml"].decode(), "recipe.yaml")
         if sensor.chain:
             raise DataError(f"{path}: {name} must be a file that MNE reads ({', '.join(sorted(SUFFIXES))})")
-        recording = build_modalities(recipe)[name].read(path)
+        text = session.files["recipe.yaml"].decode("utf-8", "replace") if "recipe.yaml" in session.files else ""
+        found = read_text(text, "recipe.yaml").data
+        if not isinstance(found, dict) or found.get("plugins"):  # a bundle that is streamed imports nothing
+            raise DataError(f"{path}: {name} must be read by a recipe without plugins: replay an XDF file instead")
+        modalities = build_modalities(parse_recipe(text, "recipe.yaml"))
+        if name not in modalities:
+            raise DataError(f"{path}: {name} must be a sensor of the bundle's recipe.yaml, but is none")
+        recording = modalities[name].read(path)
     values = recording.values.reshape(len(recording.values), -1)
     if recording.sample_rate != wanted.sample_rate or values.shape[1] != max(1, len(wanted.channels)):
         got = f"{values.shape[1]} at {recording.sample_rate} Hz"

@@ -1,6 +1,7 @@
 """What a stream says of itself: the XML that LSL sends and that XDF files keep."""
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 from xml.etree import ElementTree
 
@@ -19,6 +20,8 @@ FORMATS: dict[str, np.dtype[Any]] = {
 }
 """Formats of samples by the name that LSL and XDF give them."""
 
+MOST_ABOUT = 1000
+"""Remarks of a description that are kept."""
 LONGEST = 2**24
 """Bytes of XML that are read at most: 16 MB are descriptions of thousands of channels."""
 
@@ -83,7 +86,9 @@ def read_description(xml: bytes, where: str) -> Description:
         for one in info.findall("desc/channels/channel")
     ]
     channels = tuple(told) if len(told) == count else (Channel(),) * int(count)
-    about = tuple((one.tag, (one.text or "").strip()) for one in info.findall("desc/*") if len(one) == 0)
+    about = tuple(
+        (one.tag, (one.text or "").strip()) for one in islice(info.iterfind("desc/*"), MOST_ABOUT) if len(one) == 0
+    )
     return Description(
         text("name"),
         text("type"),

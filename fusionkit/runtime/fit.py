@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fusionkit.runtime.description import FORMATS, Channel, Description
+from fusionkit.runtime.description import FORMATS, Channel, Description, shown
 from fusionkit.runtime.errors import BundleError
 from fusionkit.runtime.manifest import Sensor, Source
 
@@ -182,7 +182,7 @@ def _order(where: str, source: Source, channels: Sequence[Channel]) -> list[int]
         order += alike
         missing += [] if alike else [wanted]
     if missing:
-        names = ", ".join(labels[:20]) + (" ..." if len(labels) > 20 else "")
+        names = shown(", ".join(label[:40] for label in labels[:20])) + (" ..." if len(labels) > 20 else "")
         raise BundleError(f"{where} must have the channels {', '.join(missing)}, but has {names}")
     return order
 
@@ -194,6 +194,6 @@ def _factor(where: str, wanted: str, channel: Channel, given: str | None) -> flo
         return 1.0
     if wanted.lower() in VOLTS and unit.lower() in VOLTS:
         return VOLTS[unit.lower()] / VOLTS[wanted.lower()]
-    label = channel.label or "its channel"
+    label = shown(channel.label[:40]) or "its channel"
     said = f"is in {unit!r}" if unit else "does not say"
     raise BundleError(f"{where} must say a unit that becomes {wanted} for {label}, but {said}: give one")

@@ -30,6 +30,7 @@ from fusionkit.runtime.replay import replay_arrays, replay_xdf
 from fusionkit.runtime.stream import Decision, Health, Stream
 from fusionkit.runtime.xdf import XdfFile, XdfWriter
 from tests.cli.conftest import write_edf
+from tests.runtime import loopback
 from tests.runtime.loopback import (
     AUDIO_RATE,
     EEG_CHANNELS,
@@ -423,5 +424,23 @@ def test_lsl_from_the_command_line(here, capsys, refusal):
     assert len(found) >= 5 and all(one["present"] == {"eeg": True, "audio": False} for one in said if "answers" in one)
     assert answers(capsys, "--replay", "log.xdf", "--speed", "max")[0] == found
     assert refusal("stream", "made.fusion", "--lsl", "--source", "eeg=nobody", "--wait", "0.2")[0].startswith(
-        "eeg: there must be a stream named 'nobody', but after 0.2 s there is "
+        "eeg: there must be a stream named 'nobody', but after 1 s there is "
     )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "line"),
+    [
+        ("plugins: [planted]\n" + loopback.RECIPE, "sound.wav: audio must be read by a recipe without plugins: .*"),
+        (loopback.RECIPE.replace("audio: {", "sound: {"), "sound.wav: audio must be a sensor of the bundle's recipe.*"),
+    ],
+)
+def test_a_bundle_that_is_streamed_imports_nothing(here, refusal, monkeypatch, recipe, line):
+    (here / "planted.py").write_text("import pathlib; pathlib.Path('planted.txt').touch()")
+    monkeypatch.syspath_prepend(here)
+    monkeypatch.setattr(loopback, "RECIPE", recipe)
+    (here / "made.fusion").unlink()
+    write_bundle(here / "made.fusion")
+    (said,) = refusal("stream", "made.fusion", "--replay", "audio=sound.wav", "--without", "eeg", "--speed", "max")
+    assert re.fullmatch(line, said), said
+    assert not (here / "planted.txt").exists() and "planted" not in sys.modules
