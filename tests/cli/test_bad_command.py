@@ -124,7 +124,7 @@ def test_a_damaged_or_foreign_bundle_is_refused(spoiled, refusal):
     with zipfile.ZipFile(spoiled / "odd.fusion", "w") as archive:
         archive.writestr("manifest.json", '{"format": "fusionkit-bundle", "version": 1, "sha256": {}}')
     (line,) = refusal("predict", "run/odd.fusion")
-    assert line == "run/odd.fusion: a bundle must describe its recipe, sensors and tasks, but: 'recipe.yaml'"
+    assert line == "run/odd.fusion: manifest.json: version must be 2, which this fusionkit reads, but got 1"
 
 
 def test_export_looks_where_it_goes_before_it_works(spoiled, refusal, monkeypatch):
