@@ -39,6 +39,8 @@ MOST_STREAMS = 256
 MOST_CHANNELS = 200_000
 """Channels of all streams of a file, which a few bytes each could claim."""
 
+NEAREST = 1e-3
+"""Seconds between measurements of an offset that no slope is told by."""
 RESET = 1.0
 """Seconds that a clock jumps by when its machine was restarted."""
 
@@ -354,11 +356,13 @@ def _line(offsets: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
     at, offset = np.array(offsets, np.float64).T
     middle, slope, height = float(at.mean()), 0.0, float(np.median(offset))
     kept = np.ones(len(at), bool)
-    for _ in range(3 if np.ptp(at) > 0 else 0):
-        slope, height = (float(x) for x in np.polyfit(at[kept] - middle, offset[kept], 1))
+    for _ in range(3 if np.ptp(at) > NEAREST else 0):
+        near = at[kept] - at[kept].mean()
+        slope = float(near @ (offset[kept] - offset[kept].mean()) / (near @ near))
+        height = float(offset[kept].mean()) + slope * (middle - float(at[kept].mean()))
         away = np.abs(offset - height - slope * (at - middle))
         kept = away <= max(5 * float(np.median(away)), 1e-6)
-        if len(np.unique(at[kept])) < 2:
+        if np.ptp(at[kept]) <= NEAREST:
             break
     return middle, height, slope
 

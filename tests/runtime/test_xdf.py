@@ -321,3 +321,9 @@ def test_a_description_comes_back_but_for_what_xml_cannot_hold(name, labels):
 def test_a_note_of_a_foreign_log_says_nothing_to_the_terminal():
     change = read_change(["-eeg", "gone\x1b[2J\n\x9bA" + "x" * 10_000], 1.0)
     assert change is not None and change.note.startswith("gone?[2J??A") and len(change.note) == 500
+
+
+def test_offsets_that_were_measured_at_once_tell_no_slope():
+    for apart in (1e-300, 1e-9):
+        clock = FileClock([(0.0, 0.1), (apart, 0.3), (2 * apart, 0.2)])
+        np.testing.assert_allclose(clock(np.array([5.0, 6.0])), [5.2, 6.2])
