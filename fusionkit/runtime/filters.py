@@ -93,8 +93,8 @@ class Chain:
         return np.concatenate([self._push(chunk[start : start + PIECE]) for start in starts])
 
     def _push(self, chunk: Array) -> Array:
-        values, lost = self._hold(chunk.astype(np.float64))
-        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, which is not measured
+        with np.errstate(over="ignore", invalid="ignore"):  # NaN that signal; what float32 cannot hold is infinite
+            values, lost = self._hold(chunk.astype(np.float64))
             for step in self._steps:
                 values, lost = step.push(values, lost)
             out = values.astype(np.float32)

@@ -51,10 +51,11 @@ class Fit:
             return [str(row[0]) for row in values]
         exact = np.float32 if values.dtype in (np.float32, np.int8, np.int16) else np.float64
         chosen: Array = values if self._straight(values) else values[:, self.order]
-        chosen = chosen.astype(exact)
-        if any(one != 1 for one in self.factor):
-            chosen *= np.array(self.factor, exact)
-        return chosen.mean(1, keepdims=True) if self.mean else chosen
+        with np.errstate(over="ignore", invalid="ignore"):  # what cannot be is lost in the stream, without a word
+            chosen = chosen.astype(exact)
+            if any(one != 1 for one in self.factor):
+                chosen *= np.array(self.factor, exact)
+            return chosen.mean(1, keepdims=True) if self.mean else chosen
 
     def _straight(self, values: Array) -> bool:
         return self.order == tuple(range(values.shape[1]))

@@ -270,3 +270,9 @@ def test_a_glitch_beyond_all_numbers_does_not_stay_in_the_filters():
 
 def test_what_float32_cannot_hold_is_infinite_without_a_word():
     assert np.isinf(Chain([{"step": "mix", "matrix": [[1e300]]}]).push(np.ones((2, 1)))).all()
+
+
+def test_a_nan_that_signals_is_lost_without_a_word():
+    signals = np.array([0x7F800001, 0x3F800000], np.uint32).view(np.float32)[:, None]
+    out = Chain([{"step": "mix", "matrix": [[1.0]]}]).push(signals)
+    assert np.isnan(out[0, 0]) and out[1, 0] == 1
