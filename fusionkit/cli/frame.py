@@ -1,7 +1,7 @@
 """The frame of the command line: which verbs there are, how one is run, what an error looks like.
 
-A verb is a file beside this one with a function of the same name (or, where it has verbs of its own, a
-`typer.Typer` called ``app``). Only the file of the verb that is asked for is imported, so help opens at once.
+A verb is a file beside this one with a function of the same name (or, where it has verbs of its own, a file or a folder
+with a `typer.Typer` called ``app``). Only that of the verb that is asked for is imported, so help opens at once.
 """
 
 import importlib
