@@ -13,6 +13,7 @@ from torch import Tensor, distributed, nn
 
 from fusionkit.core.errors import ConfigError, DataError
 from fusionkit.core.levels import Batch
+from fusionkit.core.processes import summed
 from fusionkit.training import checkpoint
 from fusionkit.training.history import TensorBoard, write_history
 from fusionkit.training.interruption import Interrupted, StopRequest
@@ -244,7 +245,8 @@ class Engine:
 
     def close_epoch(self, *, save: bool = True) -> None:
         """Judge the epoch and go on to the next; ``save`` False leaves what is to be kept to the next `save`."""
-        entry: dict[str, float] = {"epoch": float(self.epoch), "loss": float(torch.stack(self._losses).mean())}
+        loss = summed(torch.stack(self._losses).mean()) / self.world  # a process's own is of its share of each batch
+        entry: dict[str, float] = {"epoch": float(self.epoch), "loss": float(loss)}
         close = getattr(self.objective, "close_epoch", None)
         if close is not None:
             entry.update(close())

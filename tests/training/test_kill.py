@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from fusionkit.training.checkpoint import load_tensors
+from fusionkit.training.history import read_history
 
 ROOT = Path(__file__).parents[2]
 
@@ -89,7 +90,7 @@ def test_a_polite_stop_leaves_a_run_that_goes_on(recipe_file, tmp_path, number, 
 
 
 def test_two_processes_learn_what_one_does(tmp_path, two_processes):
-    """Data parallel over gloo: the same losses as one process, to 1e-4."""
+    """Data parallel over gloo: the same curve of losses as one process and the same weights, to 1e-4."""
     script = tmp_path / "work.py"
     script.write_text(
         "import sys, torch\n"
@@ -127,6 +128,12 @@ def test_two_processes_learn_what_one_does(tmp_path, two_processes):
     one, two = (load_tensors(tmp_path / name / "best.safetensors")[0] for name in ("one", "two"))
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, atol=1e-4, rtol=1e-4)
+    curve, parallel = (
+        torch.tensor([epoch["loss"] for epoch in read_history(tmp_path / name / "history.csv")])
+        for name in ("one", "two")
+    )
+    assert len(curve) == 5 and curve[0] - curve[-1] > 0.1  # far more than what they may differ by
+    torch.testing.assert_close(parallel, curve, atol=1e-4, rtol=1e-4)
 
 
 def test_two_processes_stop_in_the_same_epoch(tmp_path, two_processes):
