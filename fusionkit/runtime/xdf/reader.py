@@ -1,143 +1,36 @@
-"""XDF files, the field's format for streams with clocks of their own: written as it goes, read in constant memory."""
+"""Read XDF in constant memory."""
 
 import struct
-import time
 from array import array
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from fusionkit.runtime.description import (
-    FORMATS,
-    LONGEST,
-    Description,
-    read_description,
-    read_xml,
-    write_description,
-)
+from fusionkit.runtime.description import FORMATS, LONGEST, Description, read_description, read_xml
 from fusionkit.runtime.errors import BundleError
 from fusionkit.runtime.feed import LATEST
+from fusionkit.runtime.xdf.chunks import (
+    FILE,
+    MAGIC,
+    MARK,
+    OFFSET,
+    SAMPLES,
+    STREAM,
+    WRITER,
+    read_size,
+    timed_samples,
+)
+from fusionkit.runtime.xdf.clock import FileClock
 
 Array = np.ndarray[Any, Any]
-
-MAGIC = b"XDF:"
-FILE, STREAM, SAMPLES, OFFSET, BOUNDARY, FOOTER = range(1, 7)
-MARK = bytes.fromhex("43a546dccbf5410fb30ed5467383cbe4")
-"""What a boundary holds, so that a reader finds its way again in a spoiled file."""
-
-WRITER = "fusionkit"
-EVERY = 10.0
-"""Seconds from one boundary to the next."""
 
 MOST_STREAMS = 256
 """Streams of a file, each of which needs an open file while all are read; laboratories have ten."""
 MOST_CHANNELS = 200_000
 """Channels of all streams of a file, which a few bytes each could claim."""
-
-NEAREST = 1e-3
-"""Seconds between measurements of an offset that no slope is told by."""
-RESET = 1.0
-"""Seconds that a clock jumps by when its machine was restarted."""
-
-
-class XdfWriter:
-    """Write streams to a file that is whole after every call: a kill loses nothing that was written.
-
-    It is a log and grows under its own name, unlike the other files of fusionkit, which appear when they are done. All
-    timestamps are of one clock, so every clock offset that it notes is 0.
-
-    Args:
-        path: a file that does not exist.
-
-    Raises:
-        BundleError: there is such a file, or it cannot be made.
-
-    Reference:
-        XDF 1.0, https://github.com/sccn/xdf/wiki/Specifications.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._streams: dict[int, Description] = {}
-        self._seen: dict[int, tuple[int, float, float]] = {}
-        self._marked = -EVERY
-        try:
-            self._file = path.open("xb", buffering=0)
-        except FileExistsError:
-            raise BundleError(f"{path}: a log must be a new file, but there is one of that name") from None
-        except OSError as error:
-            raise BundleError(f"{path}: a log must be a file that can be written, but {error.strerror}") from None
-        header = f'<?xml version="1.0"?><info><version>1.0</version><writer>{WRITER}</writer></info>'
-        self._file.write(MAGIC)
-        self._put(FILE, header.encode())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
-
-    def add(self, description: Description) -> int:
-        """Begin a stream; the number that `write` wants."""
-        number = len(self._streams) + 1
-        self._streams[number] = description
-        self._put(STREAM, struct.pack("<I", number) + write_description(description))
-        return number
-
-    def write(self, number: int, values: Any, timestamps: Array) -> None:
-        """Append samples ``(time, channel)`` of one stream, or rows of text; with the time of each in seconds."""
-        stamps = np.asarray(timestamps, np.float64)
-        if not len(stamps):
-            return
-        kind = FORMATS[self._streams[number].format]
-        if kind.kind == "O":
-            rows = (b"\x08" + struct.pack("<d", at) + _texts(row) for at, row in zip(stamps, values, strict=True))
-            content = b"".join(rows)
-        else:
-            values = np.asarray(values, kind)
-            records = np.empty(len(stamps), _timed(kind, values.shape[1]))
-            records["size"], records["time"], records["values"] = 8, stamps, values
-            content = records.tobytes()
-        head = struct.pack("<I", number) + _size(len(stamps))
-        now = time.monotonic()
-        if now - self._marked >= EVERY:
-            self._marked = now
-            self._put(BOUNDARY, MARK)
-        if number not in self._seen:
-            self.offset(number, float(stamps[0]))
-        self._put(SAMPLES, head + content)
-        count, first, _ = self._seen.get(number, (0, float(stamps[0]), 0.0))
-        self._seen[number] = (count + len(stamps), first, float(stamps[-1]))
-
-    def offset(self, number: int, at: float) -> None:
-        """Note that a stream's clock is that of the file."""
-        self._put(OFFSET, struct.pack("<Idd", number, at, 0.0))
-
-    def close(self) -> None:
-        """Write the footers. A file without them is readable, too."""
-        if self._file.closed:
-            return
-        for number in self._streams:
-            count, first, last = self._seen.get(number, (0, 0.0, 0.0))
-            if count:
-                self.offset(number, last)
-            footer = (
-                f'<?xml version="1.0"?><info><first_timestamp>{first!r}</first_timestamp>'
-                f"<last_timestamp>{last!r}</last_timestamp><sample_count>{count}</sample_count></info>"
-            )
-            self._put(FOOTER, struct.pack("<I", number) + footer.encode())
-        self._file.close()
-
-    def _put(self, tag: int, content: bytes) -> None:
-        """One chunk in one call, so that a kill falls between two."""
-        rest = memoryview(_chunk(tag, content))
-        while rest:
-            rest = rest[self._file.write(rest) :]
 
 
 class XdfStream:
@@ -178,7 +71,7 @@ class XdfStream:
         kind, channels = FORMATS[described.format], len(described.channels)
         period = 1 / described.sample_rate if described.sample_rate else 0.0
         try:
-            count, at = _read_size(content, 0)
+            count, at = read_size(content, 0)
             if kind.kind != "O":
                 quick = _decode_quickly(content, at, count, kind, channels, period, last)
                 if quick is not None:
@@ -196,7 +89,7 @@ class XdfStream:
                 if kind.kind == "O":
                     texts = []
                     for _ in range(channels):
-                        size, at = _read_size(content, at)
+                        size, at = read_size(content, at)
                         texts.append(content[at : at + size].decode("utf-8", "replace"))
                         at += size
                     rows.append(texts)
@@ -255,7 +148,7 @@ class XdfFile:
         while (at := file.tell()) < end:
             head = file.read(9)
             try:
-                size, used = _read_size(head, 0)
+                size, used = read_size(head, 0)
             except IndexError:  # it was cut within a length, or this is none
                 size, used = 0, 0
             if size < 2 or at + used + size > end:
@@ -312,71 +205,11 @@ class XdfFile:
         return False
 
 
-class FileClock:
-    """Bring a stream's times to the clock of the file: a line through its clock offsets, one for every restart.
-
-    It is given the times in the order of the file: after a restart a clock may show what it showed before. A restart
-    lies before the first sample that is nearer to the first offset behind it than to the last one before it. Offsets
-    that lie more than five times the median distance from the line are left out: packets that were late.
-
-    Args:
-        offsets: ``(measured at, seconds)``, the seconds to be added to a time of the stream.
-    """
-
-    def __init__(self, offsets: Sequence[tuple[float, float]]) -> None:
-        self._segments: deque[list[tuple[float, float]]] = deque()
-        for one in offsets:
-            last = self._segments[-1][-1] if self._segments else (np.inf, 0.0)
-            if one[0] < last[0] or abs(one[1] - last[1]) > RESET:
-                self._segments.append([])
-            self._segments[-1].append(one)
-        self._line = _line(self._segments[0]) if self._segments else (0.0, 0.0, 0.0)
-
-    def __call__(self, stamps: Array) -> Array:
-        """The next times of the stream, on the file's clock."""
-        corrected, start = np.empty(len(stamps)), 0
-        while start < len(stamps):
-            stop = len(stamps)
-            if len(self._segments) > 1:
-                before, behind = self._segments[0][-1][0], self._segments[1][0][0]
-                nearer = np.abs(stamps[start:] - before) >= np.abs(stamps[start:] - behind)
-                stop = start + int(np.argmax(nearer)) if nearer.any() else stop
-            middle, offset, slope = self._line
-            part = stamps[start:stop]
-            corrected[start:stop] = part + offset + slope * (part - middle)
-            if stop < len(stamps):
-                self._segments.popleft()
-                self._line = _line(self._segments[0])
-            start = stop
-        return corrected
-
-
-def _line(offsets: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
-    """Middle, height there, and slope."""
-    at, offset = np.array(offsets, np.float64).T
-    middle, slope, height = float(at.mean()), 0.0, float(np.median(offset))
-    kept = np.ones(len(at), bool)
-    for _ in range(3 if np.ptp(at) > NEAREST else 0):
-        near = at[kept] - at[kept].mean()
-        slope = float(near @ (offset[kept] - offset[kept].mean()) / (near @ near))
-        height = float(offset[kept].mean()) + slope * (middle - float(at[kept].mean()))
-        away = np.abs(offset - height - slope * (at - middle))
-        kept = away <= max(5 * float(np.median(away)), 1e-6)
-        if np.ptp(at[kept]) <= NEAREST:
-            break
-    return middle, height, slope
-
-
-def _timed(kind: np.dtype[Any], channels: int) -> np.dtype[Any]:
-    """Samples that each carry their time."""
-    return np.dtype([("size", "u1"), ("time", "<f8"), ("values", kind, (channels,))])
-
-
 def _decode_quickly(
     content: bytes, at: int, count: int, kind: np.dtype[Any], channels: int, period: float, last: float
 ) -> tuple[Array, Array] | None:
     """Chunks in which every sample has its time, or only the first or none; None for others."""
-    timed = _timed(kind, channels)
+    timed = timed_samples(kind, channels)
     if count and len(content) - at == count * timed.itemsize:
         records = np.frombuffer(content, timed, count, at)
         if (records["size"] == 8).all():
@@ -393,31 +226,3 @@ def _decode_quickly(
         if (records["size"][1:] == 0).all():
             return records["values"].copy(), last + period * np.arange(count)
     return None
-
-
-def _chunk(tag: int, content: bytes) -> bytes:
-    return _size(len(content) + 2) + struct.pack("<H", tag) + content
-
-
-def _size(number: int) -> bytes:
-    """A length of 1, 4 or 8 bytes, which the first byte says."""
-    if number < 2**8:
-        return struct.pack("<BB", 1, number)
-    return struct.pack("<BI", 4, number) if number < 2**32 else struct.pack("<BQ", 8, number)
-
-
-def _read_size(content: bytes, at: int) -> tuple[int, int]:
-    """A length, and where what follows it begins.
-
-    Raises:
-        IndexError: there is none.
-    """
-    width = content[at]
-    if width not in (1, 4, 8) or at + 1 + width > len(content):
-        raise IndexError
-    return int.from_bytes(content[at + 1 : at + 1 + width], "little"), at + 1 + width
-
-
-def _texts(row: Any) -> bytes:
-    texts = [str(text).encode() for text in row]
-    return b"".join(_size(len(text)) + text for text in texts)
