@@ -1,12 +1,11 @@
 """What a manifest says: every key there is, checked. ``docs/bundle.md`` says it in words."""
 
 import math
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
-from types import MappingProxyType
-from typing import Annotated, Any, TypeVar, get_type_hints
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
+from fusionkit.runtime import checks
 from fusionkit.runtime.errors import BundleError
 
 FORMAT = "fusionkit-bundle"
@@ -17,130 +16,10 @@ LAYOUTS = {"time": 1, "token": 1, "channel, time": 2, "channel, band, time": 3, 
 OUTCOMES = ("probabilities", "value")
 MOST_NUMBERS = 2**27
 """Numbers of one window, at most: half a gigabyte."""
-MOST_CHARACTERS = 10_000
 
-Check = Callable[[str, Any], Any]
-Described = TypeVar("Described")
-
-
-def _refuse(where: str, rule: str, got: Any) -> BundleError:
-    said = repr(got) if isinstance(got, str | int | float | bool | None) else f"a JSON {type(got).__name__}"
-    return BundleError(f"manifest.json: {where} must be {rule}, but got {said[:60]}")
-
-
-def _text(where: str, value: Any) -> str:
-    if not isinstance(value, str) or len(value) > MOST_CHARACTERS:
-        raise _refuse(where, "text", value)
-    return value
-
-
-def _name(where: str, value: Any) -> str:
-    if not isinstance(value, str) or not value.isprintable() or not 1 <= len(value) <= 200:
-        raise _refuse(where, "a name", value)
-    return value
-
-
-def _hash(where: str, value: Any) -> str:
-    if not isinstance(value, str) or len(value) != 64 or set(value) - set("0123456789abcdef"):
-        raise _refuse(where, "64 hexadecimal digits", value)
-    return value
-
-
-def _dtype(where: str, value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch("[<>|][biuf][1248]", value):
-        raise _refuse(where, "a dtype as NumPy writes it", value)
-    return value
-
-
-def _truth(where: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _refuse(where, "true or false", value)
-    return value
-
-
-def _one_of(*known: Any) -> Check:
-    def check(where: str, value: Any) -> Any:
-        if isinstance(value, bool) or not any(type(value) is type(one) and value == one for one in known):
-            raise _refuse(where, f"one of {list(known)}", value)
-        return value
-
-    return check
-
-
-def _whole(least: int, most: int = 2**53) -> Check:
-    def check(where: str, value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise _refuse(where, f"a whole number from {least} to {most}", value)
-        return value
-
-    return check
-
-
-def _number(least: float, most: float = 1e12, *, above: bool = False) -> Check:
-    """A finite number from ``least``, or above it, to ``most``."""
-
-    def check(where: str, value: Any) -> float:
-        right = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= most
-        if not right or value < least or (above and value == least):
-            raise _refuse(where, f"a number {'above' if above else 'from'} {least:g} to {most:g}", value)
-        return float(value)
-
-    return check
-
-
-def _maybe(check: Check) -> Check:
-    """Null, or what ``check`` lets pass."""
-    return lambda where, value: None if value is None else check(where, value)
-
-
-def _several(check: Check, *, least: int = 0, most: int = 100_000) -> Check:
-    def several(where: str, value: Any) -> tuple[Any, ...]:
-        if not isinstance(value, list | tuple) or not least <= len(value) <= most:
-            raise _refuse(where, f"a list of {least} to {most} items", value)
-        return tuple(check(f"{where}[{place}]", item) for place, item in enumerate(value))
-
-    return several
-
-
-def _by(key: Check, check: Check, *, least: int = 0, most: int = 10_000) -> Check:
-    def by(where: str, value: Any) -> Mapping[str, Any]:
-        if not isinstance(value, Mapping) or not least <= len(value) <= most:
-            raise _refuse(where, f"an object of {least} to {most} items", value)
-        return MappingProxyType({key(f"a key of {where}", k): check(f"{where}.{k}", v) for k, v in value.items()})
-
-    return by
-
-
-def _object(where: str, value: Any) -> Mapping[str, Any]:
-    """Plain JSON whose keys somebody else checks."""
-    return MappingProxyType(dict(_by(_text, lambda _, item: item)(where, value)))
-
-
-def _of(described: type[Described]) -> Check:
-    """An object with the keys of a dataclass: all of those without a default, and no other."""
-
-    known = {key: hint.__metadata__[0] for key, hint in get_type_hints(described, include_extras=True).items()}
-    options = fields(described)  # type: ignore[arg-type]
-    needed = [one.name for one in options if one.default is MISSING and one.default_factory is MISSING]
-
-    def check(where: str, value: Any) -> Described:
-        if not isinstance(value, Mapping):
-            raise _refuse(where, "an object", value)
-        unknown = sorted(str(key) for key in value if key not in known)
-        if unknown:
-            raise BundleError(f"manifest.json: {where} has no key {unknown[0][:60]!r}; known: {sorted(known)}")
-        lacking = [key for key in needed if key not in value]
-        if lacking:
-            raise BundleError(f"manifest.json: {where} must have the key {lacking[0]!r}, but has not")
-        prefix = f"{where}." if where != "it" else ""
-        return described(**{key: known[key](f"{prefix}{key}", item) for key, item in value.items()})
-
-    return check
-
-
-_RATE = _number(0, 1e9, above=True)
-_SECONDS = _number(0, 1e9, above=True)
-_SPAN = _several(_number(-1e12), least=2, most=2)
+_RATE = checks.number(0, 1e9, above=True)
+_SECONDS = checks.number(0, 1e9, above=True)
+_SPAN = checks.several(checks.number(-1e12), least=2, most=2)
 
 
 @dataclass(frozen=True)
@@ -152,8 +31,8 @@ class WindowClock:
         step: seconds from one decision to the next; likewise.
     """
 
-    seconds: Annotated[float | None, _maybe(_SECONDS)]
-    step: Annotated[float | None, _maybe(_SECONDS)]
+    seconds: Annotated[float | None, checks.maybe(_SECONDS)]
+    step: Annotated[float | None, checks.maybe(_SECONDS)]
 
 
 @dataclass(frozen=True)
@@ -165,8 +44,8 @@ class SensorWindow:
         seconds: they last; None without a rate.
     """
 
-    samples: Annotated[int, _whole(1, MOST_NUMBERS)]
-    seconds: Annotated[float | None, _maybe(_SECONDS)]
+    samples: Annotated[int, checks.whole(1, MOST_NUMBERS)]
+    seconds: Annotated[float | None, checks.maybe(_SECONDS)]
 
 
 @dataclass(frozen=True)
@@ -179,9 +58,9 @@ class Source:
         unit: of the samples.
     """
 
-    sample_rate: Annotated[float | None, _maybe(_RATE)]
-    channels: Annotated[tuple[str, ...], _several(_text)]
-    unit: Annotated[str, _text]
+    sample_rate: Annotated[float | None, checks.maybe(_RATE)]
+    channels: Annotated[tuple[str, ...], checks.several(checks.text)]
+    unit: Annotated[str, checks.text]
 
 
 @dataclass(frozen=True)
@@ -197,12 +76,12 @@ class Align:
         scale: spread of an aligned channel.
     """
 
-    kind: Annotated[str, _one_of("euclidean")]
-    over: Annotated[str | None, _maybe(_one_of("subject", "recording"))]
-    seconds: Annotated[float | None, _maybe(_SECONDS)]
-    recording: Annotated[str | None, _maybe(_text)]
-    samples: Annotated[int, _whole(1, MOST_NUMBERS)]
-    scale: Annotated[float, _number(0, above=True)]
+    kind: Annotated[str, checks.one_of("euclidean")]
+    over: Annotated[str | None, checks.maybe(checks.one_of("subject", "recording"))]
+    seconds: Annotated[float | None, checks.maybe(_SECONDS)]
+    recording: Annotated[str | None, checks.maybe(checks.text)]
+    samples: Annotated[int, checks.whole(1, MOST_NUMBERS)]
+    scale: Annotated[float, checks.number(0, above=True)]
 
 
 @dataclass(frozen=True)
@@ -218,11 +97,11 @@ class Normalise:
         update: ``calibration``: whether statistics go on with every window.
     """
 
-    kind: Annotated[str, _one_of("none", "training", "recording", "subject", "calibration")]
-    seconds: Annotated[float | None, _maybe(_SECONDS)] = None
-    recording: Annotated[str | None, _maybe(_text)] = None
-    over: Annotated[str | None, _maybe(_one_of("subject", "recording"))] = None
-    update: Annotated[bool | None, _maybe(_truth)] = None
+    kind: Annotated[str, checks.one_of("none", "training", "recording", "subject", "calibration")]
+    seconds: Annotated[float | None, checks.maybe(_SECONDS)] = None
+    recording: Annotated[str | None, checks.maybe(checks.text)] = None
+    over: Annotated[str | None, checks.maybe(checks.one_of("subject", "recording"))] = None
+    update: Annotated[bool | None, checks.maybe(checks.truth)] = None
 
 
 @dataclass(frozen=True)
@@ -238,12 +117,12 @@ class StoredSensor:
         longest: stored samples (text: bytes) of the longest window.
     """
 
-    sample_rate: Annotated[float | None, _maybe(_RATE)]
-    channels: Annotated[tuple[str, ...], _several(_text)]
-    unit: Annotated[str, _text]
-    item: Annotated[tuple[int, ...], _several(_whole(1, MOST_NUMBERS), most=8)]
-    dtype: Annotated[str, _dtype]
-    longest: Annotated[int, _whole(1)]
+    sample_rate: Annotated[float | None, checks.maybe(_RATE)]
+    channels: Annotated[tuple[str, ...], checks.several(checks.text)]
+    unit: Annotated[str, checks.text]
+    item: Annotated[tuple[int, ...], checks.several(checks.whole(1, MOST_NUMBERS), most=8)]
+    dtype: Annotated[str, checks.dtype]
+    longest: Annotated[int, checks.whole(1)]
 
 
 @dataclass(frozen=True)
@@ -271,23 +150,25 @@ class Sensor:
         lacks: whether a channel may be NaN, which says that it was not measured.
     """
 
-    kind: Annotated[str, _name]
-    layout: Annotated[str, _one_of(*LAYOUTS)]
-    shape: Annotated[tuple[int | None, ...], _several(_maybe(_whole(1, MOST_NUMBERS)), least=1, most=3)]
-    dtype: Annotated[str, _one_of(*DTYPES)]
-    longest: Annotated[int, _whole(1)]
-    sample_rate: Annotated[float | None, _maybe(_RATE)]
-    channels: Annotated[tuple[str, ...], _several(_text)]
-    unit: Annotated[str, _text]
-    align: Annotated[Align | None, _maybe(_of(Align))]
-    normalise: Annotated[Normalise, _of(Normalise)]
-    statistics: Annotated[tuple[int, int] | None, _maybe(_several(_whole(1, 2**24), least=2, most=2))]
-    chain: Annotated[tuple[Mapping[str, Any], ...] | None, _maybe(_several(_object, most=100))]
-    stored: Annotated[StoredSensor, _of(StoredSensor)]
-    window: Annotated[SensorWindow | None, _maybe(_of(SensorWindow))] = None
-    stream: Annotated[Source | None, _maybe(_of(Source))] = None
-    limits: Annotated[tuple[float, float] | None, _maybe(_SPAN)] = None
-    lacks: Annotated[bool, _truth] = False
+    kind: Annotated[str, checks.name]
+    layout: Annotated[str, checks.one_of(*LAYOUTS)]
+    shape: Annotated[
+        tuple[int | None, ...], checks.several(checks.maybe(checks.whole(1, MOST_NUMBERS)), least=1, most=3)
+    ]
+    dtype: Annotated[str, checks.one_of(*DTYPES)]
+    longest: Annotated[int, checks.whole(1)]
+    sample_rate: Annotated[float | None, checks.maybe(_RATE)]
+    channels: Annotated[tuple[str, ...], checks.several(checks.text)]
+    unit: Annotated[str, checks.text]
+    align: Annotated[Align | None, checks.maybe(checks.of(Align))]
+    normalise: Annotated[Normalise, checks.of(Normalise)]
+    statistics: Annotated[tuple[int, int] | None, checks.maybe(checks.several(checks.whole(1, 2**24), least=2, most=2))]
+    chain: Annotated[tuple[Mapping[str, Any], ...] | None, checks.maybe(checks.several(checks.plain, most=100))]
+    stored: Annotated[StoredSensor, checks.of(StoredSensor)]
+    window: Annotated[SensorWindow | None, checks.maybe(checks.of(SensorWindow))] = None
+    stream: Annotated[Source | None, checks.maybe(checks.of(Source))] = None
+    limits: Annotated[tuple[float, float] | None, checks.maybe(_SPAN)] = None
+    lacks: Annotated[bool, checks.truth] = False
 
 
 @dataclass(frozen=True)
@@ -304,14 +185,14 @@ class Task:
             None where calibration records were too few, and every set has all classes.
     """
 
-    kind: Annotated[str, _name]
-    classes: Annotated[tuple[str, ...], _several(_text)]
-    outcome: Annotated[str, _one_of(*OUTCOMES)]
-    state: Annotated[Mapping[str, Any], _object]
-    temperature: Annotated[float | None, _maybe(_number(0, 1e6, above=True))] = None
-    conformal: Annotated[Mapping[str, float | None], _by(_name, _maybe(_number(0, 1)), most=100)] = field(
-        default_factory=dict
-    )
+    kind: Annotated[str, checks.name]
+    classes: Annotated[tuple[str, ...], checks.several(checks.text)]
+    outcome: Annotated[str, checks.one_of(*OUTCOMES)]
+    state: Annotated[Mapping[str, Any], checks.plain]
+    temperature: Annotated[float | None, checks.maybe(checks.number(0, 1e6, above=True))] = None
+    conformal: Annotated[
+        Mapping[str, float | None], checks.by(checks.name, checks.maybe(checks.number(0, 1)), most=100)
+    ] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -324,8 +205,8 @@ class StepSensor:
         shape: of what the graph takes, without batch: a window of so many samples, or the vector.
     """
 
-    samples: Annotated[int | None, _maybe(_whole(1, MOST_NUMBERS))]
-    shape: Annotated[tuple[int, ...], _several(_whole(1, MOST_NUMBERS), least=1, most=3)]
+    samples: Annotated[int | None, checks.maybe(checks.whole(1, MOST_NUMBERS))]
+    shape: Annotated[tuple[int, ...], checks.several(checks.whole(1, MOST_NUMBERS), least=1, most=3)]
 
 
 @dataclass(frozen=True)
@@ -340,11 +221,11 @@ class StepState:
         initial: what it is before the first step: ``zeros``, which of ``bool`` is false.
     """
 
-    input: Annotated[str, _name]
-    output: Annotated[str, _name]
-    shape: Annotated[tuple[int | None, ...], _several(_maybe(_whole(1, MOST_NUMBERS)), most=8)]
-    dtype: Annotated[str, _one_of("float32", "int64", "bool")]
-    initial: Annotated[str, _one_of("zeros")]
+    input: Annotated[str, checks.name]
+    output: Annotated[str, checks.name]
+    shape: Annotated[tuple[int | None, ...], checks.several(checks.maybe(checks.whole(1, MOST_NUMBERS)), most=8)]
+    dtype: Annotated[str, checks.one_of("float32", "int64", "bool")]
+    initial: Annotated[str, checks.one_of("zeros")]
 
 
 @dataclass(frozen=True)
@@ -365,14 +246,14 @@ class StepGraph:
     """
 
     seconds: Annotated[float, _SECONDS]
-    steps: Annotated[int, _whole(1, 10**6)]
-    sensors: Annotated[Mapping[str, StepSensor], _by(_name, _of(StepSensor), least=1, most=1000)]
-    inputs: Annotated[tuple[str, ...], _several(_name, least=1)]
-    state: Annotated[tuple[StepState, ...], _several(_of(StepState), least=1, most=10_000)]
-    largest: Annotated[float | None, _maybe(_number(0))] = None
-    cases: Annotated[int | None, _maybe(_whole(0))] = None
-    step_ms: Annotated[float | None, _maybe(_number(0))] = None
-    window_ms: Annotated[float | None, _maybe(_number(0))] = None
+    steps: Annotated[int, checks.whole(1, 10**6)]
+    sensors: Annotated[Mapping[str, StepSensor], checks.by(checks.name, checks.of(StepSensor), least=1, most=1000)]
+    inputs: Annotated[tuple[str, ...], checks.several(checks.name, least=1)]
+    state: Annotated[tuple[StepState, ...], checks.several(checks.of(StepState), least=1, most=10_000)]
+    largest: Annotated[float | None, checks.maybe(checks.number(0))] = None
+    cases: Annotated[int | None, checks.maybe(checks.whole(0))] = None
+    step_ms: Annotated[float | None, checks.maybe(checks.number(0))] = None
+    window_ms: Annotated[float | None, checks.maybe(checks.number(0))] = None
 
 
 @dataclass(frozen=True)
@@ -384,8 +265,8 @@ class Latency:
         p99: 99 in 100 take no longer.
     """
 
-    p50: Annotated[float, _number(0)]
-    p99: Annotated[float, _number(0)]
+    p50: Annotated[float, checks.number(0)]
+    p99: Annotated[float, checks.number(0)]
 
 
 @dataclass(frozen=True)
@@ -412,23 +293,23 @@ class Manifest:
         trained_on: digest of the signals that it was made from, by sensor, lest they be scored as if they were new.
     """
 
-    format: Annotated[str, _one_of(FORMAT)]
-    version: Annotated[int, _one_of(VERSION)]
-    name: Annotated[str, _name]
-    sensors: Annotated[Mapping[str, Sensor], _by(_name, _of(Sensor), least=1, most=1000)]
-    tasks: Annotated[Mapping[str, Task], _by(_name, _of(Task), least=1, most=1000)]
-    inputs: Annotated[tuple[str, ...], _several(_name, least=1)]
-    opset: Annotated[int, _whole(*OPSETS)]
-    versions: Annotated[Mapping[str, str], _by(_name, _name, most=100)]
-    sha256: Annotated[Mapping[str, str], _by(_name, _hash)] = field(default_factory=dict)
-    window: Annotated[WindowClock, _of(WindowClock)] = field(default_factory=lambda: WindowClock(None, None))
-    quantised: Annotated[Mapping[str, Any] | None, _maybe(_object)] = None
-    step_graph: Annotated[StepGraph | None, _maybe(_of(StepGraph))] = None
-    macs: Annotated[int | None, _maybe(_whole(0))] = None
-    parameters: Annotated[int | None, _maybe(_whole(0))] = None
-    latency_ms: Annotated[Latency | None, _maybe(_of(Latency))] = None
-    adapted: Annotated[Mapping[str, Any] | None, _maybe(_object)] = None
-    trained_on: Annotated[Mapping[str, str], _by(_name, _hash)] = field(default_factory=dict)
+    format: Annotated[str, checks.one_of(FORMAT)]
+    version: Annotated[int, checks.one_of(VERSION)]
+    name: Annotated[str, checks.name]
+    sensors: Annotated[Mapping[str, Sensor], checks.by(checks.name, checks.of(Sensor), least=1, most=1000)]
+    tasks: Annotated[Mapping[str, Task], checks.by(checks.name, checks.of(Task), least=1, most=1000)]
+    inputs: Annotated[tuple[str, ...], checks.several(checks.name, least=1)]
+    opset: Annotated[int, checks.whole(*OPSETS)]
+    versions: Annotated[Mapping[str, str], checks.by(checks.name, checks.name, most=100)]
+    sha256: Annotated[Mapping[str, str], checks.by(checks.name, checks.digest)] = field(default_factory=dict)
+    window: Annotated[WindowClock, checks.of(WindowClock)] = field(default_factory=lambda: WindowClock(None, None))
+    quantised: Annotated[Mapping[str, Any] | None, checks.maybe(checks.plain)] = None
+    step_graph: Annotated[StepGraph | None, checks.maybe(checks.of(StepGraph))] = None
+    macs: Annotated[int | None, checks.maybe(checks.whole(0))] = None
+    parameters: Annotated[int | None, checks.maybe(checks.whole(0))] = None
+    latency_ms: Annotated[Latency | None, checks.maybe(checks.of(Latency))] = None
+    adapted: Annotated[Mapping[str, Any] | None, checks.maybe(checks.plain)] = None
+    trained_on: Annotated[Mapping[str, str], checks.by(checks.name, checks.digest)] = field(default_factory=dict)
 
 
 def read_manifest(described: Any) -> Manifest:
@@ -440,8 +321,8 @@ def read_manifest(described: Any) -> Manifest:
     if not isinstance(described, Mapping) or described.get("format") != FORMAT:
         raise BundleError(f"manifest.json must be of {FORMAT}, but is of something else")
     if described.get("version") != VERSION or isinstance(described.get("version"), bool):
-        raise _refuse("version", f"{VERSION}, which this fusionkit reads", described.get("version"))
-    manifest: Manifest = _of(Manifest)("it", described)
+        raise checks.refuse("version", f"{VERSION}, which this fusionkit reads", described.get("version"))
+    manifest: Manifest = checks.of(Manifest)("it", described)
     for name, sensor in manifest.sensors.items():
         _check_sensor(f"sensors.{name}", sensor)
     for name, task in manifest.tasks.items():
@@ -468,43 +349,49 @@ def input_names(name: str, sensor: Sensor, *, timed: bool = True) -> list[str]:
 
 def _check_sensor(where: str, sensor: Sensor) -> None:
     if len(sensor.shape) != LAYOUTS[sensor.layout]:
-        raise _refuse(f"{where}.shape", f"as many numbers as {sensor.layout!r} has axes", len(sensor.shape))
+        raise checks.refuse(f"{where}.shape", f"as many numbers as {sensor.layout!r} has axes", len(sensor.shape))
     samples = sensor.window.samples if sensor.window is not None else sensor.longest
     if math.prod(size or samples for size in sensor.shape) > MOST_NUMBERS:
-        raise _refuse(f"{where}.shape", f"of at most {MOST_NUMBERS} numbers", str(list(sensor.shape)))
+        raise checks.refuse(f"{where}.shape", f"of at most {MOST_NUMBERS} numbers", str(list(sensor.shape)))
     if (sensor.dtype == "int64") != (sensor.layout == "token"):
-        raise _refuse(f"{where}.dtype", "int64 for tokens and float32 for all else", sensor.dtype)
+        raise checks.refuse(f"{where}.dtype", "int64 for tokens and float32 for all else", sensor.dtype)
     if sensor.layout.startswith("channel") and sensor.channels and len(sensor.channels) != sensor.shape[0]:
-        raise _refuse(f"{where}.channels", f"{sensor.shape[0]} names", len(sensor.channels))
+        raise checks.refuse(f"{where}.channels", f"{sensor.shape[0]} names", len(sensor.channels))
     if sensor.limits is not None and sensor.limits[0] >= sensor.limits[1]:
-        raise _refuse(f"{where}.limits", "the least number, then the greatest", sensor.limits[0])
+        raise checks.refuse(f"{where}.limits", "the least number, then the greatest", sensor.limits[0])
 
 
 def _check_step_graph(graph: StepGraph, sensors: Mapping[str, Sensor]) -> None:
     if set(graph.sensors) != set(sensors):
-        raise _refuse("step_graph.sensors", f"those of the bundle, {sorted(sensors)}", str(sorted(graph.sensors)))
+        raise checks.refuse("step_graph.sensors", f"those of the bundle, {sorted(sensors)}", str(sorted(graph.sensors)))
     needed = []
     for name, sensor in graph.sensors.items():
         timed = sensor.samples is not None
         told = sensors[name]
         if timed and (*told.shape[:-1], sensor.samples) != sensor.shape:
-            raise _refuse(f"step_graph.sensors.{name}.shape", "that of a window of so many samples", str(sensor.shape))
+            raise checks.refuse(
+                f"step_graph.sensors.{name}.shape", "that of a window of so many samples", str(sensor.shape)
+            )
         needed += [key for key in input_names(name, told, timed=False) if timed or key in (name, f"{name}_present")]
     if sorted(needed) != sorted(graph.inputs):
-        raise _refuse("step_graph.inputs", "those of its sensors", str(list(graph.inputs)))
+        raise checks.refuse("step_graph.inputs", "those of its sensors", str(list(graph.inputs)))
     names = [name for state in graph.state for name in (state.input, state.output)]
     if len({*names, *graph.inputs}) < len(names) + len(graph.inputs):
         raise BundleError("manifest.json: step_graph must have names that differ, but two are alike")
     if not any(None in state.shape for state in graph.state):
-        raise _refuse("step_graph.state", "tensors of which one has the batch", [state.input for state in graph.state])
+        raise checks.refuse(
+            "step_graph.state", "tensors of which one has the batch", [state.input for state in graph.state]
+        )
     for state in graph.state:
         if math.prod(size or 1 for size in state.shape) > MOST_NUMBERS:
-            raise _refuse(f"step_graph.state of {state.input}", f"of at most {MOST_NUMBERS} numbers", str(state.shape))
+            raise checks.refuse(
+                f"step_graph.state of {state.input}", f"of at most {MOST_NUMBERS} numbers", str(state.shape)
+            )
 
 
 def _check_task(where: str, task: Task) -> None:
     if bool(task.classes) != (task.outcome == "probabilities"):
-        raise _refuse(f"{where}.classes", "names for probabilities and none for a value", len(task.classes))
+        raise checks.refuse(f"{where}.classes", "names for probabilities and none for a value", len(task.classes))
     if task.outcome == "value" and (task.temperature is not None or task.conformal):
         raise BundleError(f"manifest.json: {where} must be of classes to have a temperature, but is a value")
     for coverage in task.conformal:
@@ -513,4 +400,4 @@ def _check_task(where: str, task: Task) -> None:
         except ValueError:
             right = False
         if not right:
-            raise _refuse(f"a key of {where}.conformal", "a number between 0 and 1", coverage)
+            raise checks.refuse(f"a key of {where}.conformal", "a number between 0 and 1", coverage)
