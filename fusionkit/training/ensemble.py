@@ -92,7 +92,8 @@ def misfit(engines: Sequence[Engine]) -> str | None:
         if objective.adversary is not None or len(objective.consistency) or objective.held is not None:
             return "an adversary, consistency and parts that were trained before go on alone"
         model = objective.model
-        if objective.mixup or model.modality_dropout or model.corruption is not None or len(model.augmentations):
+        changed = any(len(own) for own in model.augmentations.values())  # type: ignore[arg-type]
+        if objective.mixup or model.modality_dropout or model.corruption is not None or changed:
             return "mixup, augmentation, dropout of sensors and corruption draw random numbers for each model"
         if model.blended is not None or any(getattr(merge, "own_loss", False) for merge in model.merges.values()):
             return "blended losses and a late node with a loss of its own go on alone"

@@ -104,6 +104,9 @@ class _Lesson(threading.Thread):
         for pupil in pupils:
             if pupil.engine is not None:
                 sizes[len(pupil.engine.rows)].append(pupil)
+        alone = sum(len(alike) == 1 for alike in sizes.values())
+        if problem is None and not self.stop and alone:
+            self.say(f"{label}: {alone} alone, for no other has as many records to learn from")
         for alike in sizes.values():
             if problem is None and not self.stop and len(alike) > 1:
                 self._train(label, alike)

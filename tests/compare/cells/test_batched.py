@@ -15,6 +15,7 @@ from fusionkit.training.run import Run
 
 TINY = ["data.subjects=6", "data.records=6", "data.seconds=1.0", "train.epochs=2", "train.device=cpu", "train.batch=8"]
 TINY += ["modalities=eeg", "train.single_sensors=false", "fusion={kind: vote, dim: 16}"]
+GENERATED = "augment={eeg: [{kind: cgan, latent: 4, epochs: 1, batch: 8, add: 0.5}]}"
 TINY += ["data.split={kind: k_fold, by: subject, folds: 2, validation: 0.3}"]
 
 
@@ -80,6 +81,27 @@ def test_what_does_not_fit_and_what_is_alone_goes_to_the_other(cells):
     assert set(given) == set(ended) == {cell.key for cell in [*mixed, *single]}
     assert len(said) == 1 and "mine: one after another, for mixup" in said[0]
     assert all(one.problem == "" for one in ended.values())
+
+
+def test_generated_records_are_learned_from_together_as_alone(cells):
+    """Each cell trains its own generator first, which draws nothing in a step; one appends fewer records than others."""
+    together, alone = cells("together", GENERATED), cells("alone", GENERATED)
+    ended, said, given = run(together)
+    assert len(given) == 1 and "mine: 1 alone, for no other has as many records" in said[0]
+    assert len(said) == 2 and "3 trained together" in said[1]
+    for one, two in zip(together, alone, strict=True):
+        found = Run.open(Path(ended[one.key].run)).results(FUSED)[one.fold]
+        wanted = Run.open(Path(run_cell(two).run)).results(FUSED)[two.fold]
+        for task, values in wanted.decisions["test"]["all"].items():
+            assert found.decisions["test"]["all"][task] == pytest.approx(values, abs=1e-4)
+
+
+def test_generated_records_with_an_augmentation_are_learned_from_alone(cells):
+    both = GENERATED.replace("[{kind: cgan", "[{kind: time_reverse}, {kind: cgan")
+    wanted = cells("one", both, seeds=1)
+    ended, said, given = run(wanted)
+    assert set(given) == {cell.key for cell in wanted} and all(one.problem == "" for one in ended.values())
+    assert len(said) == 1 and "mine: one after another, for mixup, augmentation" in said[0]
 
 
 def test_a_fault_of_one_is_met_again_alone(cells):
