@@ -213,6 +213,7 @@ def summary_lines(stream: Stream) -> list[str]:
             said += f", {sensor.lost:,} lost in {sensor.gaps} gaps"
         said += f", late {sensor.late} times" if sensor.late else ""
         said += f", {sensor.dropped} dropped" if sensor.dropped else ""
+        said += f", its clock set back {sensor.setbacks} times" if sensor.setbacks else ""
         lines.append(said)
     return lines
 

@@ -74,8 +74,10 @@ class Clock:
     - dropped, if it is earlier: a repetition, or a clock that was set back.
 
     A leap forward of more than 10 seconds is believed after three samples in a row that agree about it, and so are the
-    very first timestamps: a leap back among them begins the grid again. A timestamp that is no number is taken for a
-    period more than the one before.
+    very first timestamps: a leap back among them begins the grid again. A later leap back of more than 10 seconds that
+    three samples agree about is a clock that was set back: its samples are dropped until they have caught up, or for
+    good where nothing else goes on (``last``), for nobody knows how long the break was. A timestamp that is no number is
+    taken for a period more than the one before.
 
     Whether samples come at the nominal rate at all is told by the first four seconds of them (`Pace`).
 
@@ -88,6 +90,9 @@ class Clock:
         lost: places that stayed empty.
         dropped: samples that were too early, or that leapt and were not believed.
         untimed: samples whose timestamp was no number.
+        setbacks: how often it was set back.
+        back: whether it was, and has not caught up.
+        over: when samples were due and what the clock said instead, where it was set back for good.
         jitter: standard deviation of timestamps about the line in seconds, by their median absolute deviation. Where it
             is far below a period, steps by whole periods are no jitter but samples that were lost.
 
@@ -103,14 +108,16 @@ class Clock:
         self.nominal = 1 / rate
         self.size = max(8, round(BLOCK_SECONDS * rate))
         self.next = 0
-        self.gaps = self.lost = self.dropped = self.untimed = 0
+        self.gaps = self.lost = self.dropped = self.untimed = self.setbacks = 0
+        self.back = False
+        self.over: tuple[float, float] | None = None
         self.jitter = 0.0
         self.lines: deque[Line] = deque()
         self._off = np.empty(self.size)
         self._count = 0
         self._blocks = 0
         self._dropping = False
-        self._leap = (0.0, 0)
+        self._leap = self._fall = (0.0, 0)
         self._last: float | None = None
         self._pace = Pace(rate)
 
@@ -180,12 +187,13 @@ class Clock:
         given = given.astype(np.float64)
         return given if np.isfinite(given).all() else self._fill(given)
 
-    def place(self, stamps: Array, latest: float = np.inf) -> Iterator[Placed]:
+    def place(self, stamps: Array, latest: float = np.inf, *, last: bool = False) -> Iterator[Placed]:
         """Places of the samples of a chunk, run by run.
 
         Args:
             stamps: what `stamps` gave.
             latest: what is later than this after a leap of more than 10 seconds is never believed.
+            last: a clock that is set back now does not catch up.
         """
         start, count = 0, len(stamps)
         if count and not self.lines:
@@ -196,7 +204,7 @@ class Clock:
             line = self.lines[-1]
             due = line.time + (self.next - line.first) * line.period
             if self._dropping:
-                start = self._skip(stamps, start, due - line.period / 2)
+                start = self._skip(stamps, start, due, due - line.period / 2, last)
                 continue
             stop = min(count, start + line.first + self.size - self.next)
             off = stamps[start:stop] - (line.time + (self.next - line.first + np.arange(stop - start)) * line.period)
@@ -226,13 +234,34 @@ class Clock:
                 self.dropped += 1
                 start += 1
 
-    def _skip(self, stamps: Array, start: int, due: float) -> int:
+    def _skip(self, stamps: Array, start: int, due: float, early: float, last: bool) -> int:
         """Drop what is too early; the first sample that is not."""
-        right = stamps[start:] >= due
+        right = stamps[start:] >= early
         found = int(np.argmax(right)) if right.any() else len(right)
+        for stamp in stamps[start : start + found].tolist():
+            if self.back:
+                break
+            self._set_back(stamp, due, last)
+        if self.over is not None:
+            found = len(right)
         self.dropped += found
         self._dropping = found == len(right)
+        if not self._dropping:
+            self.back, self._fall = False, (0.0, 0)
         return start + found
+
+    def _set_back(self, stamp: float, due: float, last: bool) -> None:
+        """See a sample that is early: several that are far too early, and agree, say that the clock was set back."""
+        before, agreeing = self._fall
+        if stamp >= due - LARGEST_GAP:
+            self._fall = (0.0, 0)
+            return
+        near = agreeing > 0 and -1e-9 <= stamp - before <= LARGEST_GAP
+        self._fall = (stamp, agreeing + 1 if near else 1)
+        if self._fall[1] >= BELIEVED:
+            self.back = True
+            self.setbacks += 1
+            self.over = (due, stamp) if last else None
 
     def _believe(self, stamp: float, off: float, latest: float) -> bool:
         """Whether a sample that is late comes after a gap: a large one must be told by several samples that agree."""

@@ -55,11 +55,13 @@ class Counts:
         for name in self._windows:
             counts = {"late": self._late[name], "windows": self._windows[name], "absent": self._absent[name]}
             if name not in held and name not in tracks:  # left out
-                sensors[name] = SensorHealth(0, 0, 0, 0, 0, 0, 0.0, 0.0, False, **counts, behind=inf)
+                sensors[name] = SensorHealth(0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, False, **counts, behind=inf)
                 continue
             if name in held:
                 one = held[name]
-                sensors[name] = SensorHealth(one.taken, 0, 0, one.dropped, 0, 0, 0.0, 0.0, True, **counts, behind=0.0)
+                sensors[name] = SensorHealth(
+                    one.taken, 0, 0, one.dropped, 0, 0, 0, 0.0, 0.0, True, **counts, behind=0.0
+                )
                 continue
             track, clock = tracks[name], tracks[name].clock
             sensors[name] = SensorHealth(
@@ -68,6 +70,7 @@ class Counts:
                 lost=clock.lost,
                 dropped=clock.dropped,
                 untimed=clock.untimed,
+                setbacks=clock.setbacks,
                 resets=track.resets,
                 jitter=clock.jitter,
                 drift=clock.drift,

@@ -15,6 +15,7 @@ class SensorHealth:
         lost: samples that were missing there.
         dropped: samples that came again, too early, or with a timestamp that nobody could believe.
         untimed: samples whose timestamp was no number.
+        setbacks: how often its clock was set back by more than 10 seconds.
         resets: how often its filters started anew after a long gap.
         jitter: standard deviation of its timestamps about an even clock, seconds.
         drift: how much faster than its nominal rate it runs, parts per million.
@@ -30,6 +31,7 @@ class SensorHealth:
     lost: int
     dropped: int
     untimed: int
+    setbacks: int
     resets: int
     jitter: float
     drift: float

@@ -43,7 +43,9 @@ class Stream:
 
     When it is made: as soon as all living sensors with time have brought their samples, or when one of them is
     ``late`` seconds beyond ``t``. A sensor that lacks samples then is absent from this decision and is not waited for
-    any more, until it has caught up. Time is that of timestamps alone, so that a recording is decided alike at any speed.
+    any more, until it has caught up. So is one whose clock was set back by more than 10 seconds (`Clock`). Where that
+    happened to all sensors that began, the stream is over: what was pushed before is decided, and a later `push` says so,
+    for a new stream to begin. Time is that of timestamps alone, so that a recording is decided alike at any speed.
 
     Missing samples (gaps, and NaN in chunks) are NaN behind the filters, which see the last good value instead; after
     a gap of more than a second filters start anew. A window is filled up by straight lines between samples that are
@@ -169,7 +171,8 @@ class Stream:
                 a value, the time from which it holds; None: now, the newest time of all sensors.
 
         Raises:
-            BundleError: an unknown sensor, or values or timestamps of another kind or shape; nothing is taken then.
+            BundleError: an unknown sensor, values or timestamps of another kind or shape, or the clocks of all sensors
+                were set back before; nothing is taken then.
         """
         return self.push_all({sensor: (values, timestamps)})
 
@@ -223,6 +226,7 @@ class Stream:
         self._comes(name)
         if name in self.tracks:
             track = self.tracks[name]
+            self._goes_on()
             array = track.check(values)
             try:
                 return name, array, track.clock.stamps(len(array), timestamps, 0.0)
@@ -244,9 +248,23 @@ class Stream:
             return
         track = self.tracks[name]
         others = [other.time for other in self.tracks.values() if other is not track and other.begun and other.living]
-        track.push(values, stamps, latest=max(others) + LARGEST_LEAD if others else inf, arrived=arrived)
-        if not track.living and track.begun:  # it is waited for again once it has caught up
+        latest = max(others) + LARGEST_LEAD if others else inf
+        last = all(other.clock.back for other in self.tracks.values() if other is not track and other.begun)
+        track.push(values, stamps, latest=latest, last=last, arrived=arrived)
+        if track.clock.back:
+            track.living = False
+        elif not track.living and track.begun:  # it is waited for again once it has caught up
             track.living = self._start is None or track.time >= self._time(self._number - 1)
+
+    def _goes_on(self) -> None:
+        """Raises BundleError where all clocks were set back."""
+        for name, track in self.tracks.items():
+            if track.clock.over is not None:
+                due, said = track.clock.over
+                raise BundleError(
+                    f"{name}: timestamps must go on at {due:g} s, but the clocks of all sensors were set back, to {said:g} "
+                    "s: begin a new stream"
+                )
 
     def _newest(self) -> float:
         return max(track.time for track in self.tracks.values())

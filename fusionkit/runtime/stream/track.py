@@ -98,17 +98,18 @@ class Track:
             array = array / -float(np.iinfo(array.dtype).min)
         return array
 
-    def push(self, values: Array, stamps: Array, *, latest: float, arrived: float) -> None:
+    def push(self, values: Array, stamps: Array, *, latest: float, last: bool, arrived: float) -> None:
         """Take the next samples, checked (`check`) and stamped (`Clock.stamps`).
 
         Args:
             values: the samples.
             stamps: their timestamps.
             latest: a leap beyond is never believed.
+            last: no other sensor goes on: a clock that is set back does not catch up.
             arrived: when they came, by the clock of the machine.
         """
         self.taken += len(values)
-        for placed in self.clock.place(stamps, latest):
+        for placed in self.clock.place(stamps, latest, last=last):
             if placed.place > self._fed:
                 self._lose(placed.place)
             self._feed(values[placed.start : placed.stop])

@@ -98,6 +98,21 @@ def test_one_wild_timestamp_moves_nothing_but_three_in_a_row_do():
     assert later.tolist() == [-1, -1, *range(100002, 100010)]
 
 
+@given(st.lists(st.integers(0, 700), max_size=9), st.booleans())
+def test_a_clock_that_is_set_back_is_told_from_repetitions_in_any_chunks(cuts, last):
+    """Twenty seconds back after 30: out until it has caught up, or for good; nine seconds again are a repetition."""
+    clock = Clock(10.0)
+    stamps = np.r_[0:300, 205:310, 110, 310:320, 120:400] / 10
+    found = np.full(len(stamps), -1)
+    for piece in np.split(np.arange(len(stamps)), sorted(cut for cut in cuts if cut < len(stamps))):
+        for run in clock.place(stamps[piece], last=last):
+            found[piece[run.start : run.stop]] = np.arange(run.place, run.place + run.stop - run.start)
+    again = [-1] * 280 if last else [*[-1] * 200, *range(320, 400)]
+    assert found.tolist() == [*range(300), *[-1] * 95, *range(300, 310), -1, *range(310, 320), *again]
+    assert (clock.setbacks, clock.back, clock.gaps) == (1, last, 0)
+    assert clock.over == ((pytest.approx(32), pytest.approx(12.2)) if last else None)
+
+
 @pytest.mark.parametrize("wild", [1e9, -1e9])
 def test_a_wild_first_timestamp_spoils_nothing(wild):
     clock = Clock(100.0)

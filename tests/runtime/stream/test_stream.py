@@ -253,6 +253,42 @@ def test_a_leap_of_hours_makes_no_empty_decisions_one_by_one(echo, made):
     assert 30 <= len(decisions) - len(before) <= 36 and stream.health.empty > 9e7
 
 
+@pytest.mark.parametrize("most", [1, 7, 1000])
+def test_all_clocks_set_back_end_the_stream_and_that_is_said(most, echo, made):
+    session = echo(1.0, eeg=made(10.0, 10))
+    stream, decisions, problem = Stream(session), [], ""
+    stamps = np.r_[0:300, 0:500] / 10
+    for start in range(0, len(stamps), most):
+        some = stamps[start : start + most]
+        try:
+            decisions += stream.push("eeg", np.ones((len(some), 2)), some)
+        except BundleError as error:
+            problem = str(error)
+            break
+    assert [decision.time for decision in decisions] == pytest.approx(np.arange(1, 31))
+    assert stream.health.sensors["eeg"].setbacks == 1
+    if most < 1000:
+        assert problem.startswith(
+            "eeg: timestamps must go on at 30 s, but the clocks of all sensors were set back, to 0.2"
+        )
+    with pytest.raises(BundleError, match="begin a new stream"):
+        stream.push("eeg", np.ones((1, 2)), 31.0)
+
+
+def test_one_clock_set_back_leaves_the_others_and_nothing_waits_for_it(echo, made):
+    """Nor where decisions wait for ever; it is there again once it has caught up."""
+    session = echo(1.0, eeg=made(10.0, 10), ecg=made(10.0, 10))
+    stream, decisions = Stream(session, late=None), []
+    for number in range(60):
+        decisions += stream.push("eeg", np.ones((10, 2)), float(number))
+        decisions += stream.push("ecg", np.ones((10, 2)), float(number - 20 if number >= 30 else number))
+    assert [decision.time for decision in decisions] == pytest.approx(np.arange(1, 61))
+    there = [decision.time for decision in decisions if decision.present["ecg"]]
+    assert there == pytest.approx([*range(1, 31), *range(51, 61)][: len(there)]) and len(there) >= 30
+    health = stream.health.sensors
+    assert health["ecg"].setbacks == 1 and health["ecg"].dropped == 200 and health["eeg"].setbacks == 0
+
+
 def test_sensors_are_pushed_by_threads(echo, made):
     """Every decision is made once, in order, with all sensors."""
     session = echo(0.1, **{name: made(100.0, 100) for name in "abcd"})
@@ -477,8 +513,8 @@ def test_what_a_converter_counts_is_not_volts(echo, made):
 
 
 def test_chunks_that_bring_nothing_take_no_memory(echo, made):
-    stream = Stream(echo(eeg=made(100.0, 100)))
-    stream.push("eeg", np.zeros((50, 2)), 1000.0)
+    stream = Stream(echo(eeg=made(100.0, 100), ecg=made(100.0, 100)))
+    stream.push_all({name: (np.zeros((50, 2)), 1000.0) for name in ("eeg", "ecg")})
     for k in range(1000):
         stream.push("eeg", np.zeros((0, 2)))
         stream.push("eeg", np.zeros((1, 2)), k / 100)  # a clock that was set back
