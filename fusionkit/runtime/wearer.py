@@ -1,6 +1,8 @@
 """What a bundle must know of the person who wears the sensors: how windows are aligned, what features are normalised by."""
 
+import hashlib
 import io
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 PARTS = ("count", "mean", "square")
+ORIGIN = ("kind", "layout", "shape", "sample_rate", "channels", "unit", "align", "normalise", "statistics", "chain")
+"""What of a sensor a wearer's numbers depend on, beside its graph of features."""
 LIMIT_BYTES = 2**28
 LARGEST = 1e30
 """What a number of a wearer may be, so that its shift and scale are numbers in float32."""
@@ -137,8 +141,10 @@ class Wearer:
         self.running.setdefault(name, RunningStatistics(features.shape[1:])).update(features)
 
     def to_bytes(self) -> bytes:
-        """As a NumPy archive: no samples, only what was taken of them."""
+        """As a NumPy archive: no samples, only what was taken of them, and a digest of the sensor that it is true of."""
         arrays: dict[str, Any] = {f"{name}.matrix": matrix for name, matrix in self.matrix.items()}
+        for name in {**self.matrix, **self.running}:
+            arrays[f"{name}.origin"] = _origin(self.session, name)
         for name, one in self.running.items():
             arrays |= {f"{name}.{part}": getattr(one, part) for part in PARTS}
         buffer = io.BytesIO()
@@ -154,7 +160,7 @@ class Wearer:
         """Take back what `save` kept.
 
         Raises:
-            BundleError: it is no such file, or of a bundle with other sensors.
+            BundleError: it is no such file, or of a bundle whose sensors or graphs of features are others.
         """
         path = Path(path)
         try:
@@ -165,11 +171,17 @@ class Wearer:
             raise BundleError(
                 f"{path}: a wearer must be a file that can be read, but {error.strerror or error}"
             ) from None
-        return Wearer.from_bytes(session, content, str(path))
+        return Wearer.from_bytes(session, content, str(path), alone=True)
 
     @staticmethod
-    def from_bytes(session: "Session", content: bytes, where: str) -> "Wearer":
+    def from_bytes(session: "Session", content: bytes, where: str, *, alone: bool = False) -> "Wearer":
         """Take back what `to_bytes` gave.
+
+        Args:
+            session: of the bundle that it was taken by.
+            content: what `to_bytes` gave.
+            where: what the user calls it.
+            alone: it must say of itself which sensors it is true of, for it does not lie in the bundle.
 
         Raises:
             BundleError: as `load`.
@@ -181,9 +193,17 @@ class Wearer:
                 known[f"{name}.matrix"] = (len(sensor.channels),) * 2
             if sensor.statistics is not None:
                 known |= {f"{name}.{part}": tuple(sensor.statistics) for part in PARTS}
+            if sensor.align is not None or sensor.statistics is not None:
+                known[f"{name}.origin"] = (hashlib.sha256().digest_size,)
         arrays = _read(content, known, where)
         for key, values in arrays.items():
             name, part = key.rsplit(".", 1)
+            if part == "origin":
+                continue
+            origin = arrays.get(f"{name}.origin")
+            if alone if origin is None else not np.array_equal(origin, _origin(session, name)):
+                what = "but does not say of which" if origin is None else "but is of another bundle's"
+                raise BundleError(f"{where}: a wearer must be of this bundle's {name}, {what}: calibrate it anew")
             if part == "matrix":
                 made.matrix[name] = values.astype(np.float32)
                 continue
@@ -215,6 +235,19 @@ class Wearer:
         return values
 
 
+def _origin(session: "Session", name: str) -> Array:
+    """SHA-256 of what a wearer's numbers of a sensor depend on, as bytes."""
+    told = {key: getattr(session.sensors[name], key) for key in ORIGIN}
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=_plain).encode())
+    digest.update(session.files.get(f"features/{name}.onnx", b""))
+    return np.frombuffer(digest.digest(), np.uint8)
+
+
+def _plain(told: Any) -> dict[str, Any]:
+    """A part of a manifest as JSON has it."""
+    return dict(told if isinstance(told, Mapping) else vars(told))
+
+
 def _read(content: bytes, known: Mapping[str, tuple[int, ...]], where: str) -> dict[str, Array]:
     """Arrays of a NumPy archive, each of a known name and shape."""
     found = read_arrays(content, f"{where}: a wearer")
@@ -222,6 +255,10 @@ def _read(content: bytes, known: Mapping[str, tuple[int, ...]], where: str) -> d
     if unknown:
         raise BundleError(f"{where}: a wearer must be of this bundle's sensors, but has {unknown[0][:60]!r}")
     for name, values in found.items():
+        if name.endswith(".origin"):
+            if values.shape != known[name] or values.dtype != np.uint8:
+                raise BundleError(f"{where}: {name} must be a digest of {known[name][0]} bytes, but is {values.dtype}")
+            continue
         if values.shape != known[name] or values.dtype.kind != "f" or not np.isfinite(values).all():
             raise BundleError(
                 f"{where}: {name} must be finite numbers of shape {list(known[name])}, but is {values.dtype} "

@@ -132,6 +132,42 @@ def test_a_wearer_comes_back_from_a_file_and_goes_on(segment, tmp_path):
         np.testing.assert_array_equal(mine, theirs)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"chain": ({"step": "bank", "bands": []},)},
+        {"channels": ("C4", "Cz", "C3")},
+        {"unit": "uV"},
+        {"normalise": Normalise("calibration", 8.0)},
+        {"graph": b"another"},
+    ],
+)
+def test_another_bundles_wearer_is_refused_in_a_line(change, segment, tmp_path):
+    """Also where all shapes are the same; what a bundle's heads are does not matter."""
+    session, other = Told(), Told()
+    wearer = Wearer(session)
+    wearer.align_by("eeg", segment)
+    wearer.normalise_by("eeg", segment)
+    wearer.save(tmp_path / "me.npz")
+    other.files["model.onnx"] = b"other heads"
+    assert Wearer.load(other, tmp_path / "me.npz").lacks == []
+    if "graph" in change:
+        other.files["features/eeg.onnx"] = change["graph"]
+    else:
+        other.sensors["eeg"] = replace(other.sensors["eeg"], **change)
+    with pytest.raises(
+        BundleError, match=r"me\.npz: a wearer must be of this bundle's eeg, but is of another"
+    ) as found:
+        Wearer.load(other, tmp_path / "me.npz")
+    assert "\n" not in str(found.value)
+
+
+def test_a_file_that_does_not_say_whose_it_is_is_refused(tmp_path):
+    (tmp_path / "me.npz").write_bytes(packed(eeg__matrix=np.eye(3)))
+    with pytest.raises(BundleError, match="this bundle's eeg, but does not say of which"):
+        Wearer.load(Told(), tmp_path / "me.npz")
+
+
 def test_statistics_that_are_all_alike_are_read_again():
     session = Told()
     session.sensors["eeg"] = replace(session.sensors["eeg"], statistics=(CHANNELS, 100_000))
@@ -154,6 +190,7 @@ SOME = np.ones((CHANNELS, 1))
     [
         (b"nothing", "a wearer must be a zip file"),
         (packed(ecg__matrix=np.eye(3)), "must be of this bundle's sensors"),
+        (packed(eeg__origin=np.ones(32)), r"eeg\.origin must be a digest of 32 bytes, but is float64"),
         (packed(eeg__matrix=np.eye(4)), r"eeg\.matrix must be finite numbers of shape \[3, 3\]"),
         (packed(eeg__matrix=np.full((3, 3), np.nan)), "must be finite"),
         (packed(eeg__matrix=np.eye(3, dtype=np.int64)), "must be finite numbers"),
