@@ -160,3 +160,13 @@ def test_the_first_correction_by_hand():
     list(clock.place(np.r_[np.arange(10), np.arange(10, 20) + 0.2] / 10))
     assert [round(line.time, 6) for line in clock.lines] == [0, 1, 2.02]
     assert clock.lines[-1].period == pytest.approx(0.1 + 6 / 110 * 0.02 / 10)
+
+
+@pytest.mark.parametrize(("late", "found"), [(0.6, 4e-4), (0.4, 0.0)])
+def test_of_many_samples_the_median_is_of_some_from_beginning_to_end(late, found):
+    """16,000 samples a second: where the last 60 % of a second are 0.4 ms late, so is its median, whatever its begin."""
+    clock = Clock(16000.0)
+    stamps = np.arange(32000) / 16000
+    stamps[32000 - round(late * 16000) :] += 4e-4
+    assert [placed.stop for placed in clock.place(stamps)] == [16000, 32000]
+    assert clock.time == pytest.approx(2 + found, abs=1e-9)
