@@ -30,7 +30,7 @@ from fusionkit.training.arm import FUSED
 from fusionkit.training.device import pick_device
 from fusionkit.training.fold import load_result
 from fusionkit.training.material import Material, Report, open_study
-from fusionkit.training.records import build_source
+from fusionkit.training.records import build_source, divide
 from fusionkit.training.run import Run
 from fusionkit.training.trained import load_trained
 
@@ -48,8 +48,8 @@ class Asked:
     Attributes:
         session: of a bundle, which takes the statistics of wearers, too; None where torch answers.
         trained_on: digest of the signals that it was made from, by sensor; none where nobody knows.
-        held_out: of those data, ids of the records that it never saw, which alone may be scored (a bundle does not say
-            which those are: none).
+        held_out: of those data, ids of the records that it never saw, which alone may be scored (a bundle names none:
+            `_held_out`).
         own: whether the recipe names those data; where `trained_on` is known, it tells them under every name.
     """
 
@@ -171,9 +171,15 @@ def ask(
         raise ConfigError("a bundle was adapted to these very records: give others to score it on, data.path=...")
     signals = study.signals()
     own = asked.own or all(asked.trained_on.get(name) == signals[name] for name in here)
+    notes = list(taken.notes)
     if own:
-        scored = scored & np.array([name in asked.held_out for name in study.records.id], dtype=bool)
-    return Answered(study, {task: np.concatenate(parts) for task, parts in answers.items()}, scored, taken.notes, own)
+        unseen = asked.held_out if asked.session is None else _held_out(asked, study)
+        scored = scored & np.array([name in unseen for name in study.records.id], dtype=bool)
+        if labels and asked.session is not None and unseen:
+            notes.append(
+                f"the bundle was made from these data: scored are the {scored.sum()} records that it never saw"
+            )
+    return Answered(study, {task: np.concatenate(parts) for task, parts in answers.items()}, scored, notes, own)
 
 
 def score_answers(asked: Asked, answered: Answered, *, seed: int = 0) -> dict[str, dict[str, Interval]]:
@@ -233,6 +239,17 @@ def _seen(run: Run, fold: int) -> tuple[dict[str, str], frozenset[str]]:
     with Study.open(run.study) as study:
         names, signals = study.records.id, study.signals()
     return signals, frozenset(names[row] for row in load_result(run.arm_folder(fold, FUSED)).rows["test"].tolist())
+
+
+def _held_out(asked: Asked, study: Study) -> frozenset[str]:
+    """Of the data that a bundle was made from, ids of the records that it never saw; none where its split is another."""
+    told = None if asked.session is None else asked.session.manifest.held_out
+    if told is None:
+        return frozenset()
+    split = divide(asked.recipe, study.records)
+    if split.digest != told.split or told.fold >= len(split.folds):
+        return frozenset()
+    return frozenset(study.records.id[row] for row in split.folds[told.fold].test.tolist())
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Export a run: load a fold's model, take some of its records, write the bundle, measure it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from fusionkit.core.levels import Batch, Window
 from fusionkit.core.modality import Array
 from fusionkit.data.loading import Loader
 from fusionkit.data.split_options import CALIBRATION
+from fusionkit.data.splits import Split
 from fusionkit.data.study import Study
 from fusionkit.evaluation.bundled import answer, as_prediction
 from fusionkit.evaluation.multiplications import count_multiplications
@@ -24,6 +25,7 @@ from fusionkit.export.parity import Parity, some
 from fusionkit.recipe.sections import Recipe
 from fusionkit.recipe.streaming import refuse_bundles
 from fusionkit.runtime import Session
+from fusionkit.runtime.manifest import HeldOut
 from fusionkit.training.arm import FUSED
 from fusionkit.training.fold import FoldResult, load_result
 from fusionkit.training.material import Material, open_study
@@ -96,6 +98,7 @@ class Held:
         trained: the model.
         study: what it was trained on.
         loader: windows of all records with their statistics.
+        fold: number of the fold, and digest of the split.
         result: of the fold.
         targets: of all records, by task.
     """
@@ -103,6 +106,7 @@ class Held:
     trained: Trained
     study: Study
     loader: Loader
+    fold: HeldOut
     result: FoldResult
     targets: dict[str, Array]
 
@@ -162,7 +166,8 @@ def open_fold(run: Run, fold: int | None) -> Held:
     inputs = {name: material.windows(name, trained.modalities[name]) for name in recipe.graph.modalities}
     loader = Loader(study, inputs, {}, torch.device("cpu"), False)
     targets = {n: t.encode(study.records.known(recipe.tasks[n].column), n) for n, t in trained.tasks.items()}
-    return Held(trained, study, loader, load_result(run.arm_folder(number, FUSED)), targets)
+    fold_of = HeldOut(number, Split.load(run.folder / "split.json", study.records).digest)
+    return Held(trained, study, loader, fold_of, load_result(run.arm_folder(number, FUSED)), targets)
 
 
 def refuse(recipe: Recipe) -> None:
@@ -192,7 +197,7 @@ def finish(
     )  # bars must be of the answers that are compared with them
     answers = None if aside is None else ask_session(draft.session(), held, aside)
     fitted = calibrate_tasks(trained.tasks, held.result, held.targets, answers)
-    draft.manifest["trained_on"] = held.study.signals()
+    draft.manifest.update(trained_on=held.study.signals(), held_out=asdict(held.fold))
     for task, one in fitted.items():
         draft.manifest["tasks"][task] |= describe_calibration(one)
     if extend is not None:

@@ -270,6 +270,19 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """Which records of its own data a model never saw: the test part of a fold, as the recipe divides them.
+
+    Attributes:
+        fold: number of the fold.
+        split: digest of the whole division, so that records are known again and none need be named.
+    """
+
+    fold: Annotated[int, checks.whole(0)]
+    split: Annotated[str, checks.digest]
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a bundle says of itself.
 
@@ -291,6 +304,7 @@ class Manifest:
         latency_ms: as measured where the bundle was made.
         adapted: what it was fitted to a wearer with, whose ``wearer.npz`` it then has; None where to nobody.
         trained_on: digest of the signals that it was made from, by sensor, lest they be scored as if they were new.
+        held_out: which of those may be scored nevertheless; None where nobody knows.
     """
 
     format: Annotated[str, checks.one_of(FORMAT)]
@@ -310,6 +324,7 @@ class Manifest:
     latency_ms: Annotated[Latency | None, checks.maybe(checks.of(Latency))] = None
     adapted: Annotated[Mapping[str, Any] | None, checks.maybe(checks.plain)] = None
     trained_on: Annotated[Mapping[str, str], checks.by(checks.name, checks.digest)] = field(default_factory=dict)
+    held_out: Annotated[HeldOut | None, checks.maybe(checks.of(HeldOut))] = None
 
 
 def read_manifest(described: Any) -> Manifest:

@@ -1,5 +1,7 @@
 """What a trained model may be scored on: other data, or the records that it never saw."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from fusionkit.evaluation.metrics import score
 from fusionkit.evaluation.other_data import answer_held_out, ask, open_trained, score_answers
 from fusionkit.evaluation.summary import summarise
 from fusionkit.recipe.build import build_tasks
+from fusionkit.runtime.manifest import HeldOut
 from fusionkit.training.run import train
 
 
@@ -33,8 +36,27 @@ def test_without_a_sensor_a_run_scores_as_its_own_summary_says(tiny):
     assert score(task, answered.predictions["target"], target)["nll"] == pytest.approx(found["nll"].value)
 
 
-def test_a_bundle_is_not_scored_on_the_data_it_was_made_from(tiny_run):
+def test_a_bundle_is_scored_on_what_it_never_saw_of_the_data_it_was_made_from(tiny_run):
+    bundle, run = (open_trained(where) for where in (tiny_run.folder / "model.fusion", tiny_run.folder))
+    answered, wanted = ask(bundle), ask(run)
+    assert 0 < answered.scored.sum() < len(answered.scored)
+    assert np.array_equal(answered.scored, wanted.scored)
+    assert answered.notes[-1] == (
+        f"the bundle was made from these data: scored are the {wanted.scored.sum()} records that it never saw"
+    )
+    found, right = (score_answers(*pair)["target"]["nll"] for pair in ((bundle, answered), (run, wanted)))
+    assert found.value == pytest.approx(right.value, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "told", [None, {"fold": 0, "split": "0" * 64}, {"fold": 9, "split": None}], ids=["unknown", "another", "no fold"]
+)
+def test_a_bundle_whose_split_is_not_that_of_its_data_is_not_scored_on_them(told, tiny_run):
     asked = open_trained(tiny_run.folder / "model.fusion")
+    assert asked.session is not None and asked.session.manifest.held_out is not None
+    if told is not None:
+        told = HeldOut(told["fold"], told["split"] or asked.session.manifest.held_out.split)
+    asked.session.manifest = replace(asked.session.manifest, held_out=told)
     with pytest.raises(ConfigError, match="a bundle was trained on part of its own data"):
         score_answers(asked, ask(asked))
 

@@ -126,6 +126,7 @@ def test_the_bundle_says_what_it_was_fitted_to_and_holds_no_signal(adapted, minu
     assert manifest.adapted["records"] == made.records == 32
     assert (manifest.adapted["seconds"], manifest.adapted["sensors"]) == (32.0, ["hand"])
     assert len(manifest.adapted["sha256"]) == 64
+    assert manifest.held_out is None  # whom it was fitted to may be one of the run's held-out people
     assert made.judged == 10  # the last 30 %
     samples = np.load(minutes.parent / "calibrationx.npy")
     with zipfile.ZipFile(path) as archive, archive.open("reference.npz") as file:

@@ -177,8 +177,10 @@ def test_what_it_was_made_from_is_known_under_every_name(tmp_path, capsys, monke
     assert str(tmp_path).encode() not in b"".join(files.values())
     assert b"path: table.csv" in files["recipe.yaml"]
     for path in (table, other):
-        assert main(["evaluate", str(made), f"data.path={path}"]) == 2
-        assert "trained on part of its own data" in capsys.readouterr().err
+        assert main(["evaluate", str(made), f"data.path={path}"]) == 0
+        assert "scored are the 6 records that it never saw" in capsys.readouterr().out
+    assert main(["evaluate", str(made), f"data.path={table}", "data.split.by=record"]) == 2
+    assert "trained on part of its own data" in capsys.readouterr().err
     assert main(["evaluate", str(made), f"data.path={more}", "--json"]) == 0
     assert "mood" in capsys.readouterr().out
     tested = ask(open_trained(run.folder, [f"data.path={other}"])).scored
