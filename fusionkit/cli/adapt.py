@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from fusionkit.cli.options import Json
+
 
 def adapt(
     run: Annotated[Path, typer.Argument(help="a run folder")],
@@ -18,7 +20,7 @@ def adapt(
     ] = False,
     epochs: Annotated[int, typer.Option(min=1, help="of tuning heads, at most")] = 20,
     lr: Annotated[float, typer.Option(min=0, help="learning rate of tuning heads")] = 1e-3,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: Json = False,
 ) -> None:
     """Write a bundle that knows a new wearer, from a few labelled minutes of theirs.
 

@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
+from fusionkit.cli.options import Overrides, Recipe
 from fusionkit.core.errors import ConfigError
 
 
 def augment(
-    recipe: Annotated[str, typer.Argument(help="a shipped recipe or a path")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="changes to the recipe")] = None,
+    recipe: Recipe,
+    overrides: Overrides = None,
     sweep: Annotated[
         str, typer.Option(metavar="AMOUNTS", help="generated for a labelled training record: 0,0.5,1,2,5,10")
     ] = "",

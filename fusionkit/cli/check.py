@@ -1,13 +1,11 @@
 """`fusionkit check`: is this recipe sound?"""
 
-from typing import Annotated
-
-import typer
+from fusionkit.cli.options import Overrides, Recipe
 
 
 def check(
-    recipe: Annotated[str, typer.Argument(help="a shipped recipe or a path")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="changes to the recipe")] = None,
+    recipe: Recipe,
+    overrides: Overrides = None,
 ) -> None:
     """Read a recipe and report everything that is wrong with it, without touching data or a device.
 

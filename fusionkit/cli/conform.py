@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fusionkit.cli.options import Json
+
 if TYPE_CHECKING:
     from fusionkit.testing import CheckResult
 
@@ -18,7 +20,7 @@ def conform(
     everything: Annotated[bool, typer.Option("--all", help="check every registered component")] = False,
     export: Annotated[bool, typer.Option("--export", help="also torch.export and ONNX (minutes)")] = False,
     plugin: Annotated[list[str] | None, typer.Option("--plugin", help="module that registers components")] = None,
-    json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    json: Json = False,
 ) -> None:
     """Run the conformance suite over components; exit code 1 if a check fails.
 

@@ -11,10 +11,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True)
+from fusionkit.cli.options import Json, Overrides, Recipe
 
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="changes to the recipe")]
-Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()
@@ -50,7 +49,7 @@ def inspect(
 
 @app.command()
 def ingest(
-    recipe: Annotated[str, typer.Argument(help="a shipped recipe or a path")],
+    recipe: Recipe,
     overrides: Overrides = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="where the study goes, an .h5 file")] = Path(
         "study.h5"
@@ -88,7 +87,7 @@ def ingest(
 
 @app.command()
 def split(
-    recipe: Annotated[str, typer.Argument(help="a shipped recipe or a path")],
+    recipe: Recipe,
     overrides: Overrides = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="also write the split, a .json file")] = None,
     as_json: Json = False,

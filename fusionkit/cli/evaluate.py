@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fusionkit.cli.options import Json
+
 if TYPE_CHECKING:
     from fusionkit.evaluation.intervals import Interval
 
@@ -28,7 +30,7 @@ def evaluate(
     fold: Annotated[
         int | None, typer.Option(help="which fold's model of a run answers about other data [default: 0]")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: Json = False,
 ) -> None:
     """Score a run on its own held-out records, or a run or bundle on other data with labels.
 

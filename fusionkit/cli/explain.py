@@ -5,11 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
+from fusionkit.cli.options import Json
+
 
 def explain(
     component: Annotated[str, typer.Argument(help="a kind, or family.kind where several families have it")],
     plugin: Annotated[list[str] | None, typer.Option("--plugin", help="module that registers the component")] = None,
-    json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    json: Json = False,
 ) -> None:
     """Say what a component does and which options it has, with types, bounds and defaults.
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from fusionkit.cli.options import Json
+
 
 def export(
     run: Annotated[Path, typer.Argument(help="a run folder")],
@@ -20,7 +22,7 @@ def export(
         bool,
         typer.Option("--streaming", help="beside it the graph of one step, for rcft over sensors that go step by step"),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: Json = False,
 ) -> None:
     """Write a bundle: raw windows and presence flags in, probabilities out, front ends inside the graph.
 

@@ -4,12 +4,13 @@ from typing import Annotated
 
 import typer
 
+from fusionkit.cli.options import Json
 from fusionkit.core.errors import UnknownNameError
 
 
 def ls(
     family: Annotated[str | None, typer.Argument(help="recipes, or a family of components [default: all]")] = None,
-    json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    json: Json = False,
 ) -> None:
     """List recipes and components, a line each.
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from fusionkit.cli.options import Json
+
 
 def predict(
     trained: Annotated[Path, typer.Argument(help="a run folder or a bundle")],
@@ -12,7 +14,7 @@ def predict(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="write CSV here instead of printing")] = None,
     without: Annotated[list[str] | None, typer.Option("--without", help="unplug this sensor (may be repeated)")] = None,
     fold: Annotated[int | None, typer.Option(help="which fold's model of a run answers [default: 0]")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: Json = False,
 ) -> None:
     """Answer every task for every record of a table; labels are not needed.
 

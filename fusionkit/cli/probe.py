@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fusionkit.cli.options import Json
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -39,7 +41,7 @@ def probe(
     on: Annotated[
         Part, typer.Option(help="records that are asked about: validation, to choose settings by")
     ] = Part.test,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: Json = False,
 ) -> None:
     """Probe the encoders of a run beside the same encoders untrained, on the run's own test records.
 

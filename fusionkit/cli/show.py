@@ -4,12 +4,14 @@ from typing import Annotated
 
 import typer
 
+from fusionkit.cli.options import Json, Overrides
+
 
 def show(
     recipe: Annotated[str, typer.Argument(help="a shipped recipe, a path, or a run folder")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="changes to the recipe")] = None,
+    overrides: Overrides = None,
     full: Annotated[bool, typer.Option("--recipe", help="also print the recipe with every default")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: Json = False,
 ) -> None:
     """Draw a recipe's graph, and print shapes and parameter counts per node where its data can be read.
 

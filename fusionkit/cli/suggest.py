@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+from fusionkit.cli.options import Overrides, Recipe
+
 
 def suggest(
-    recipe: Annotated[str, typer.Argument(help="a shipped recipe or a path")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="changes to the recipe")] = None,
+    recipe: Recipe,
+    overrides: Overrides = None,
     task: Annotated[str | None, typer.Option(help="the task that decides [default: the first]")] = None,
     seeds: Annotated[int, typer.Option(min=3, help="how often groups are cut and networks trained")] = 5,
     output: Annotated[Path, typer.Option("-o", "--output", help="the recipe to write")] = Path("suggested.yaml"),

@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+from fusionkit.cli.options import Overrides, Recipe
+
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="a shipped recipe or a path")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="changes to the recipe")] = None,
+    recipe: Recipe,
+    overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the newest run of this recipe")] = False,
     fold: Annotated[int | None, typer.Option("--fold", help="train only this fold, counted from 0")] = None,
     report: Annotated[bool, typer.Option(help="write report.html")] = True,

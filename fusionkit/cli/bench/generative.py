@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from fusionkit.cli.bench.shared import Json
+from fusionkit.cli.options import Json
 
 
 def generative(

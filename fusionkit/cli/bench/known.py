@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fusionkit.cli.bench.shared import Json, end
+from fusionkit.cli.bench.shared import end
+from fusionkit.cli.options import Json
 
 if TYPE_CHECKING:
     from fusionkit.bench.known import KnownAnswers

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from fusionkit.cli.bench.shared import Json, end
+from fusionkit.cli.bench.shared import end
+from fusionkit.cli.options import Json
 
 
 def runtime(
