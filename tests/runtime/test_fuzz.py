@@ -69,7 +69,7 @@ def test_what_the_bundle_holds_before_it_is_mutated_is_answered(small):
 
 def test_the_watch_sees_what_it_watches_for(small, tmp_path):
     """A session that reads a file beside its bundle is caught."""
-    (tmp_path / "sitecustomize.py").write_text(
+    (tmp_path / "reaching.py").write_text(
         "import sys\n"
         "from fusionkit.runtime import bundle\n"
         "whole = bundle.read_bundle\n"
@@ -79,8 +79,8 @@ def test_the_watch_sees_what_it_watches_for(small, tmp_path):
         "bundle.read_bundle = read\n"
     )
     code = (
-        f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(SCRIPT.parent)!r}]; import sitecustomize, importlib;"
-        "import fusionkit.runtime.session as s; s.read_bundle = sitecustomize.read; import fuzzing;"
+        f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(SCRIPT.parent)!r}]; import reaching;"
+        "import fusionkit.runtime.session as s; s.read_bundle = reaching.read; import fuzzing;"
         f"sys.exit(fuzzing.main({str(small)!r}, {str(tmp_path)!r}, 0, 2))"
     )
     ended = subprocess.run(
