@@ -286,7 +286,7 @@ def test_one_that_makes_nothing_says_why():
             raise ConfigError("picky makes nothing")
 
     with pytest.raises(
-        ConfigError, match="picky must make some of the made records, but features: picky makes nothing"
+        ConfigError, match="picky must make some of the made records, but refuses all: features: picky makes nothing"
     ):
         check_generator(Picky)
 

@@ -166,7 +166,9 @@ def test_an_objective_that_takes_nothing_says_why():
         def __init__(self, given):
             raise ConfigError("picky takes nothing")
 
-    with pytest.raises(ConfigError, match="must learn from some of the made sensors, but image: picky takes nothing"):
+    with pytest.raises(
+        ConfigError, match="must learn from some of the made sensors, but refuses all: image: picky takes nothing"
+    ):
         check_objective(Picky)
 
 

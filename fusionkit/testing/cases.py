@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fusionkit.core.errors import ConfigError, FusionkitError
+from fusionkit.core.errors import ConfigError
 from fusionkit.core.levels import Decision, Features, FeatureShape, Fused, Tokens, WindowShape, pool, valid
 from fusionkit.core.registry import check_options
 from fusionkit.encoders.encoder import Encoder
@@ -20,6 +20,7 @@ from fusionkit.fusion.operation import (
 )
 from fusionkit.testing.case import ROWS, Answer, Case
 from fusionkit.testing.result import require
+from fusionkit.testing.sorting import sort_cases
 from fusionkit.testing.streams import (
     Streams,
     make_features,
@@ -291,7 +292,7 @@ def _made(cls: type, options: Mapping[str, Any]) -> Iterator[Case]:
         raise ConfigError(f"{cls.__name__} must be a fusion operation or an encoder to have made inputs")
 
 
-def sort_cases(cls: type[FusionOperation] | type[Encoder], **options: Any) -> tuple[list[Case], dict[str, str]]:
+def component_cases(cls: type[FusionOperation] | type[Encoder], **options: Any) -> tuple[list[Case], dict[str, str]]:
     """The cases that a component takes, and the refusals (errors of ours when it is built) by the label of the others.
 
     Raises:
@@ -299,18 +300,7 @@ def sort_cases(cls: type[FusionOperation] | type[Encoder], **options: Any) -> tu
     """
     name = getattr(cls, "kind", cls.__name__)
     checked = check_options(cls, options, name)
-    taken: list[Case] = []
-    refused: dict[str, str] = {}
-    for case in _made(cls, checked):
-        try:
-            case.build()
-        except FusionkitError as error:
-            refused[case.label] = str(error)
-        else:
-            taken.append(case)
-    if not taken:
-        raise ConfigError(f"{name} must take one of the made inputs, but refuses all: {refused}")
-    return taken, refused
+    return sort_cases(_made(cls, checked), name, "take one of the made inputs")
 
 
 def cases_of(cls: type[FusionOperation] | type[Encoder], **options: Any) -> list[Case]:
@@ -319,4 +309,4 @@ def cases_of(cls: type[FusionOperation] | type[Encoder], **options: Any) -> list
     Raises:
         ConfigError: an option is wrong, or every case is refused.
     """
-    return sort_cases(cls, **options)[0]
+    return component_cases(cls, **options)[0]

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from fusionkit.augment.generative.generator import GenerativeAugmenter, Item, Made, Turn
-from fusionkit.core.errors import ConfigError
 from fusionkit.core.levels import WindowShape
 from fusionkit.core.registry import check_options
 from fusionkit.testing.result import NotApplicable, require
+from fusionkit.testing.sorting import sort_cases
 
 ROWS, CLASSES = 12, 3
 CAP = (
@@ -98,19 +98,8 @@ def generator_cases(
     Raises:
         ConfigError: it takes none.
     """
-    taken, refused = [], {}
-    for label in CASES:
-        case = GeneratorCase(cls, options, label)
-        try:
-            case.build()
-        except ConfigError as error:
-            refused[label] = str(error)
-        else:
-            taken.append(case)
-    if not taken:
-        why = "; ".join(f"{label}: {reason}" for label, reason in refused.items())
-        raise ConfigError(f"{getattr(cls, 'kind', cls.__name__)} must make some of the made records, but {why}")
-    return taken, refused
+    made = [GeneratorCase(cls, options, label) for label in CASES]
+    return sort_cases(made, getattr(cls, "kind", cls.__name__), "make some of the made records")
 
 
 def standardises(case: GeneratorCase, made: GenerativeAugmenter) -> None:

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionkit.augment.augmentation import WindowAugmentation, normal
-from fusionkit.core.errors import ConfigError
 from fusionkit.core.levels import Batch, Features, FeatureShape, Window, WindowShape
 from fusionkit.core.modality import FrontEnd
 from fusionkit.core.registry import check_options, encoders
@@ -17,6 +16,7 @@ from fusionkit.fusion.graph import parse_graph
 from fusionkit.fusion.model import FusionModel
 from fusionkit.pretraining.objective import Given, PretrainingObjective
 from fusionkit.testing.result import require
+from fusionkit.testing.sorting import sort_cases
 from fusionkit.training.stage import StageObjective
 from fusionkit.training.update import JointUpdate
 
@@ -209,19 +209,8 @@ def objective_cases(
     Raises:
         ConfigError: it takes none.
     """
-    taken, refused = [], {}
-    for label in CASES:
-        case = ObjectiveCase(cls, options, label)
-        try:
-            case.build()
-        except ConfigError as error:
-            refused[label] = str(error)
-        else:
-            taken.append(case)
-    if not taken:
-        why = "; ".join(f"{label}: {reason}" for label, reason in refused.items())
-        raise ConfigError(f"{getattr(cls, 'kind', cls.__name__)} must learn from some of the made sensors, but {why}")
-    return taken, refused
+    made = [ObjectiveCase(cls, options, label) for label in CASES]
+    return sort_cases(made, getattr(cls, "kind", cls.__name__), "learn from some of the made sensors")
 
 
 def gives_a_loss(case: ObjectiveCase, made: StageObjective) -> None:

@@ -15,7 +15,7 @@ from fusionkit.losses.loss import Loss
 from fusionkit.pretraining.objective import PretrainingObjective
 from fusionkit.testing import exported, generators, gradients, losses, masking, objectives, rows, sensors, state
 from fusionkit.testing.case import Case
-from fusionkit.testing.cases import sort_cases
+from fusionkit.testing.cases import component_cases
 from fusionkit.testing.result import CheckFailed, CheckResult, ConformanceError, IdleParameters, NotApplicable
 
 Check = Callable[[Case, nn.Module], None]
@@ -196,7 +196,7 @@ def _name(cls: type) -> str:
 
 
 def _check_streams(cls: Any, export: bool, options: Mapping[str, Any]) -> list[CheckResult]:
-    cases, refused = sort_cases(cls, **options)
+    cases, refused = component_cases(cls, **options)
     results = [CheckResult("inputs", "skipped", f"refused: {why}", label) for label, why in refused.items()]
     trained: set[str] = set()
     for case in cases:
