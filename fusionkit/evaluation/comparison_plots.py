@@ -12,7 +12,7 @@ from fusionkit.core.errors import ShapeError
 from fusionkit.evaluation.abstention import AbstentionCurve
 from fusionkit.evaluation.contribution import Contribution
 from fusionkit.evaluation.intervals import Interval
-from fusionkit.evaluation.plots import ACCENT, INK, SOFT, STYLE
+from fusionkit.evaluation.plots import ACCENT, INK, SOFT, STYLE, colour_of
 from fusionkit.evaluation.statistics.conclude import Comparison, Verdict, signed
 from fusionkit.evaluation.statistics.nemenyi import cliques
 
@@ -203,7 +203,7 @@ def robustness_curves(
         figure = Figure(figsize=(4.6, 2.9), layout="constrained")
         axes = figure.add_subplot()
         for name, curve in curves.items():
-            colour = f"C{order.index(name) % 10}"
+            colour = colour_of(order.index(name))
             axes.plot(levels, [one.value for one in curve], "o-", color=colour, markersize=3, label=name)
             axes.fill_between(levels, [one.low for one in curve], [one.high for one in curve], color=colour,
                               alpha=0.12, linewidth=0)  # fmt: skip
@@ -222,7 +222,7 @@ def abstention(curves: Mapping[str, AbstentionCurve]) -> Figure:
         figure = Figure(figsize=(5, 2.8), layout="constrained")
         axes = figure.add_subplot()
         for number, (name, curve) in enumerate(curves.items()):
-            axes.plot(curve.coverage, curve.risk, color=f"C{number % 10}", label=f"{name}, area {curve.area:.3f}")
+            axes.plot(curve.coverage, curve.risk, color=colour_of(number), label=f"{name}, area {curve.area:.3f}")
         axes.set_xlim(0, 1)
         seen = [curve.risk[curve.coverage >= 0.05].max(initial=0) for curve in curves.values()]
         axes.set_ylim(0, 1.15 * max([*seen, 1e-3]))  # the first few answers are all or nothing

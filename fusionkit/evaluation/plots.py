@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from fusionkit.core.recording import Array
@@ -15,6 +16,13 @@ from fusionkit.evaluation.summary import ScoreRow
 
 INK, ACCENT, SOFT = "#1f2937", "#2563eb", "#93c5fd"
 STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none"}
+
+
+def colour_of(number: int) -> str:
+    """The colour of one of many lines: twenty that differ, ten strong ones and then ten pale ones."""
+    shades = matplotlib.color_sequences["tab20"]
+    place = number % len(shades)
+    return to_hex(shades[2 * place if place < 10 else 2 * place - 19])
 
 
 def svg_text(figure: Figure) -> str:

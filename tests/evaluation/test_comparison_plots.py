@@ -17,7 +17,7 @@ from fusionkit.evaluation.comparison_plots import (
 )
 from fusionkit.evaluation.contribution import contribution
 from fusionkit.evaluation.intervals import Interval
-from fusionkit.evaluation.plots import ACCENT, INK, svg_text
+from fusionkit.evaluation.plots import ACCENT, INK, colour_of, svg_text
 from fusionkit.evaluation.statistics.conclude import Comparison
 from fusionkit.evaluation.statistics.resampled import resample_means
 
@@ -134,3 +134,8 @@ def test_names_are_no_mathematics():
         abstention({name: abstention_curve(np.array([[0.9, 0.1]]), np.zeros(1))}),
     ):
         assert name in svg_text(figure)
+
+
+def test_twenty_lines_have_twenty_colours():
+    colours = [colour_of(number) for number in range(20)]
+    assert len(set(colours)) == 20 and colours[:2] == ["#1f77b4", "#ff7f0e"] and colour_of(20) == colours[0]

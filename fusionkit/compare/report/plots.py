@@ -11,7 +11,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from fusionkit.compare.findings.cost import Cost
 from fusionkit.compare.findings.verdict import Line
-from fusionkit.evaluation.plots import ACCENT, INK, STYLE
+from fusionkit.evaluation.plots import ACCENT, INK, STYLE, colour_of
 
 GREY, PALE = "#9ca3af", "#e5e7eb"
 LINES = 60
@@ -58,7 +58,7 @@ def cost_scatter(lines: Sequence[Line], costs: Mapping[str, Cost], metric: str) 
         figure = Figure(figsize=(9, 3.1), layout="constrained")
         for axes, (words, field) in zip(figure.subplots(1, len(panels), sharey=True), panels.items(), strict=True):
             for one in shown:
-                x, colour = getattr(costs[one.name], field), f"C{order.index(one.name) % 10}"
+                x, colour = getattr(costs[one.name], field), colour_of(order.index(one.name))
                 marker = "o" if one.compared else "D"
                 if np.isfinite([one.low, one.high]).all():
                     axes.plot([x, x], [one.low, one.high], color=colour, linewidth=1.5, alpha=0.5)
