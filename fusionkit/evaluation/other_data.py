@@ -173,7 +173,7 @@ def ask(
     own = asked.own or all(asked.trained_on.get(name) == signals[name] for name in here)
     notes = list(taken.notes)
     if own:
-        unseen = asked.held_out if asked.session is None else _held_out(asked, study)
+        unseen = _held_out(asked, study) if labels else asked.held_out
         scored = scored & np.array([name in unseen for name in study.records.id], dtype=bool)
         if labels and asked.session is not None and unseen:
             notes.append(
@@ -242,11 +242,16 @@ def _seen(run: Run, fold: int) -> tuple[dict[str, str], frozenset[str]]:
 
 
 def _held_out(asked: Asked, study: Study) -> frozenset[str]:
-    """Of the data that a bundle was made from, ids of the records that it never saw; none where its split is another."""
-    told = None if asked.session is None else asked.session.manifest.held_out
+    """Of the data that a model was made from, ids of the records that it never saw; none where a bundle's split is another."""
+    if asked.session is None:
+        return asked.held_out
+    told = asked.session.manifest.held_out
     if told is None:
         return frozenset()
-    split = divide(asked.recipe, study.records)
+    try:
+        split = divide(asked.recipe, study.records)
+    except FusionkitError:  # columns that it goes by are others now
+        return frozenset()
     if split.digest != told.split or told.fold >= len(split.folds):
         return frozenset()
     return frozenset(study.records.id[row] for row in split.folds[told.fold].test.tolist())

@@ -48,6 +48,12 @@ def test_a_bundle_is_scored_on_what_it_never_saw_of_the_data_it_was_made_from(ti
     assert found.value == pytest.approx(right.value, abs=1e-5)
 
 
+def test_a_bundle_is_not_scored_where_its_data_can_no_longer_be_divided(tiny_run):
+    asked = open_trained(tiny_run.folder / "model.fusion", ["data.split.folds=99"])
+    with pytest.raises(ConfigError, match="a bundle was trained on part of its own data"):
+        score_answers(asked, ask(asked))
+
+
 @pytest.mark.parametrize(
     "told", [None, {"fold": 0, "split": "0" * 64}, {"fold": 9, "split": None}], ids=["unknown", "another", "no fold"]
 )
