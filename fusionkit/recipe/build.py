@@ -60,9 +60,12 @@ def encoded(graph: Graph) -> set[str]:
 
 
 def needs_features(recipe: Recipe) -> set[str]:
-    """Sensors whose features are used: by an early node, or by an encoder that takes features."""
+    """Sensors whose features are used: by an early node, or by an encoder that takes features.
+
+    Those that the graph names and the recipe lacks, as it does when a sensor is unplugged, are left out.
+    """
     used = {name for node in recipe.graph.nodes if node.level == "early" for name in node.inputs}
-    for name in encoded(recipe.graph):
+    for name in encoded(recipe.graph) & set(recipe.modalities):
         if _encoder_level(recipe, name) == "features":
             used.add(name)
     return used & set(recipe.modalities)

@@ -10,6 +10,7 @@ from fusionkit.data.study import Study
 from fusionkit.evaluation.metrics import score
 from fusionkit.evaluation.other_data import answer_held_out, ask, open_trained, score_answers
 from fusionkit.evaluation.summary import summarise
+from fusionkit.export.run import export_run
 from fusionkit.recipe.build import build_tasks
 from fusionkit.runtime.manifest import HeldOut
 from fusionkit.training.run import train
@@ -34,6 +35,18 @@ def test_without_a_sensor_a_run_scores_as_its_own_summary_says(tiny):
     task.restore(run.results("fused")[0].states["target"])
     target = task.encode(answered.study.records.labels["target"], "target")
     assert score(task, answered.predictions["target"], target)["nll"] == pytest.approx(found["nll"].value)
+
+
+@pytest.mark.parametrize("absent", ["eeg", "text"])
+def test_a_sensor_is_unplugged_where_another_is_normalised_by_its_wearer(absent, tiny, tmp_path):
+    run = train(tiny("modalities.eeg.normalise={kind: subject}"))
+    export_run(run, tmp_path / "model.fusion")
+    found = []
+    for where in (run.folder, tmp_path / "model.fusion"):
+        asked = open_trained(where)
+        found.append(score_answers(asked, ask(asked, absent=[absent]))["target"]["nll"].value)
+    assert np.isfinite(found).all() and found[0] == pytest.approx(found[1], abs=1e-5)
+    assert answer_held_out(run.folder, absent=[absent])[1].scored.all()
 
 
 def test_a_bundle_is_scored_on_what_it_never_saw_of_the_data_it_was_made_from(tiny_run):
