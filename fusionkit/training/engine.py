@@ -142,14 +142,17 @@ class Engine:
             DataError: a loss is not finite; the message names epoch, step and records.
             Interrupted: a stop was asked for; the run is saved.
         """
-        middle = self.take_up()
-        while not self.over:
-            if not middle:
-                self.open_epoch()
-            middle = False
-            self._train_epoch()
-            self.close_epoch()
-        self.finish()
+        try:
+            middle = self.take_up()
+            while not self.over:
+                if not middle:
+                    self.open_epoch()
+                middle = False
+                self._train_epoch()
+                self.close_epoch()
+            self.finish()
+        finally:
+            self.close()
 
     @property
     def over(self) -> bool:
@@ -198,8 +201,12 @@ class Engine:
         self.save()
         if self.world > 1:
             distributed.barrier()  # the best weights are on disk before anybody reads them
+
+    def close(self) -> None:
+        """Let go of the log, however training ended."""
         if self._board is not None:
             self._board.close()
+            self._board = None
 
     def _train_epoch(self) -> None:
         self.plan_epoch()

@@ -59,6 +59,16 @@ def train_together(engines: Sequence[Engine], *, stop: StopRequest | None = None
     if found is not None:
         raise Misfit(found)
     gain = _compare_gradients(engines)
+    try:
+        _train(engines, stop)
+    finally:
+        for engine in engines:
+            engine.close()
+    return gain
+
+
+def _train(engines: Sequence[Engine], stop: StopRequest | None) -> None:
+    """To the end; see `train_together`."""
     middle = [engine.take_up() for engine in engines]
     if any(middle) or len({engine.epoch for engine in engines if not engine.over}) > 1:
         raise Misfit("their checkpoints lie at different steps")
@@ -76,7 +86,6 @@ def train_together(engines: Sequence[Engine], *, stop: StopRequest | None = None
             raise Interrupted(stop.signal)
     for engine in engines:
         engine.finish()
-    return gain
 
 
 def misfit(engines: Sequence[Engine]) -> str | None:

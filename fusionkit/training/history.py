@@ -39,7 +39,7 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return
-        self._writer = SummaryWriter(str(folder), purge_step=epoch)
+        self._writer = SummaryWriter(str(folder.absolute()), purge_step=epoch)  # its thread writes later
 
     def add(self, values: Mapping[str, float], epoch: int) -> None:
         """Add one epoch."""

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import threading
 
 import pytest
 import torch
@@ -145,6 +146,21 @@ def test_a_loss_that_is_not_finite_stops_with_its_records_named(tmp_path):
     with pytest.raises(DataError, match=r"loss must be finite, but is nan in epoch 0, step \d, records .*33"):
         engine.run()
     assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_however_training_ends_nothing_writes_to_its_folder_afterwards(tmp_path):
+    pytest.importorskip("tensorboard")
+    nothing = torch.full((60, 5), math.nan)
+    bad = make(tmp_path / "bad", load=lambda rows: Batch({}, {"x": nothing[rows], "y": torch.zeros(len(rows)).long()}))
+    stop = StopRequest()
+    stop.signal = 15
+    before = set(threading.enumerate())
+    for engine, error in ((bad, DataError), (make(tmp_path / "left", stop=stop), Interrupted)):
+        with pytest.raises(error):
+            engine.run()
+    make(tmp_path / "whole").run()
+    assert list((tmp_path / "bad" / "tensorboard").iterdir())
+    assert not set(threading.enumerate()) - before
 
 
 def test_early_stopping_keeps_the_best_epoch(tmp_path):
