@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fusionkit.core.errors import ConfigError
+from fusionkit.core.errors import ConfigError, FusionkitError
 from fusionkit.core.levels import Decision, Features, FeatureShape, Fused, Tokens, WindowShape, pool, valid
 from fusionkit.core.registry import check_options
 from fusionkit.encoders.encoder import Encoder
@@ -300,7 +300,7 @@ def component_cases(cls: type[FusionOperation] | type[Encoder], **options: Any) 
     """
     name = getattr(cls, "kind", cls.__name__)
     checked = check_options(cls, options, name)
-    return sort_cases(_made(cls, checked), name, "take one of the made inputs")
+    return sort_cases(_made(cls, checked), name, "take one of the made inputs", refusal=FusionkitError)
 
 
 def cases_of(cls: type[FusionOperation] | type[Encoder], **options: Any) -> list[Case]:

@@ -12,19 +12,22 @@ class Buildable(Protocol):
     label: str
 
     def build(self) -> Any:
-        """The component; an error of ours refuses these inputs."""
+        """The component; an error refuses these inputs."""
 
 
 One = TypeVar("One", bound=Buildable)
 
 
-def sort_cases(cases: Iterable[One], name: str, rule: str) -> tuple[list[One], dict[str, str]]:
+def sort_cases(
+    cases: Iterable[One], name: str, rule: str, *, refusal: type[FusionkitError] = ConfigError
+) -> tuple[list[One], dict[str, str]]:
     """The cases that a component takes, and by the label of every other one why it is refused.
 
     Args:
         cases: all there are.
         name: of the component.
         rule: what it must do with one of them at least.
+        refusal: the errors that refuse inputs; any other is a defect and gets through.
 
     Raises:
         ConfigError: it takes none.
@@ -34,7 +37,7 @@ def sort_cases(cases: Iterable[One], name: str, rule: str) -> tuple[list[One], d
     for case in cases:
         try:
             case.build()
-        except FusionkitError as error:
+        except refusal as error:
             refused[case.label] = str(error)
         else:
             taken.append(case)

@@ -378,6 +378,6 @@ def _spread(off: Array, period: float) -> float:
 
 
 def _median(values: Array) -> float:
-    """As `numpy.median`, which takes longer to look for NaN than to find it."""
+    """As `numpy.median` of numbers that are finite, whose look for NaN would take longer than this."""
     ordered = np.sort(values)
     return float(ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
